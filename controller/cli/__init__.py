@@ -1,0 +1,1 @@
+"""The command `wharf`: asks the engine and shows the answer; decides nothing."""

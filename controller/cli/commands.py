@@ -1,0 +1,237 @@
+"""What each command does: read the files, ask the engine, show the answer, give the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+from rich.console import Console
+
+from controller import __version__
+from controller.cli import draft
+from controller.cli.errors import Exit
+from controller.cli.output import plan_rows, status_rows
+from controller.cli.progress import LineProgress, ending, progress_on
+from controller.cli.saved import exactly, read_saved, save
+from controller.cli.tables import show_plan, show_status
+from controller.documents import dump
+from controller.documents.schema import json_schema
+from controller.domain.errors import MovedError, UsageError
+from controller.domain.status import SetStatus
+from controller.engine.apply import Outcome
+from controller.engine.reconcile import Look, Pass, Reconciler
+from controller.engine.run import Surroundings
+from controller.engine.run import run as keep_right
+from controller.settings import files_or_default
+from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, stored
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def validate(files: tuple[Path, ...], output: str) -> int:
+    """`wharf validate`."""
+    setup = read(files_or_default(files))
+    desired = setup.desired
+    row = {
+        "wharf": desired.wharf,
+        "hosts": [host.name for host in desired.hosts],
+        "imageSets": [{"name": name, "images": sum(image.image_set == name for image in desired.images)} for name in desired.sets],
+        "files": [str(file) for file in setup.files],
+    }
+    if output != "table":
+        _print_data(row, output)
+        return Exit.OK
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(f"{len(setup.files)} file{'s' * (len(setup.files) != 1)} valid: Wharf {desired.wharf}, {len(desired.hosts)} engine(s)")
+    for each in row["imageSets"]:
+        out.print(f"  ImageSet {each['name']}: {each['images']} image(s)")
+    return Exit.OK
+
+
+def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, out: Path | None) -> int:
+    """`wharf plan`."""
+    setup = read(files_or_default(files))
+    look = _run(_look(setup, state, allow_deletes))
+    _show(look.sets, output)
+    if out is not None:
+        save(out, setup.desired.wharf, setup.files, look.plan)
+    return _exit_code(look)
+
+
+def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
+    """`wharf status`."""
+    look = _run(_look(read(files_or_default(files)), state, 0))
+    if output == "table":
+        show_status(_table_console(), look.sets)
+    else:
+        _print_data(status_rows(look.sets), output)
+    return _exit_code(look)
+
+
+async def _look(setup: Setup, state: Path | None, allow_deletes: int) -> Look:
+    with stored(setup, state) as store:
+        async with open_world(setup, store, actor="plan") as reconciler:
+            return await reconciler.look(setup.desired, allow_deletes=allow_deletes)
+
+
+def apply(
+    files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None
+) -> int:
+    """`wharf apply`."""
+    saved = read_saved(saved_path) if saved_path else None
+    setup = read(files or saved.files if saved else files_or_default(files))
+    if saved is not None and saved.wharf != setup.desired.wharf:
+        raise UsageError(f"{saved_path} is a plan for the Wharf {saved.wharf!r}, the files hold {setup.desired.wharf!r}")
+    console = Console(stderr=output != "table", highlight=False)
+
+    async def work() -> tuple[Look, tuple[Outcome, ...]]:
+        with locked(setup, state) as store:
+            confirm_engines(setup, store, confirmed)
+            async with open_world(setup, store, actor="apply") as reconciler:
+                await reconciler.recover()
+                look = await reconciler.look(setup.desired, allow_deletes=allow_deletes)
+                todo = exactly(saved, look.plan) if saved else look.plan
+                with progress_on(console, len(todo.actions)) as progress:
+                    outcomes = await reconciler.apply(look, setup.desired, progress, only=todo)
+                after = await reconciler.look(setup.desired, allow_deletes=allow_deletes) if outcomes else look
+                return after, outcomes
+
+    try:
+        after, outcomes = _run(work())
+    except MovedError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"refused: {error}")
+        return Exit.NOT_CONVERGED
+    if output == "table":
+        console.print()
+        _show(after.sets, output)
+    else:
+        _print_data(plan_rows(after.sets), output)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        said = Console(stderr=True, soft_wrap=True, highlight=False)
+        said.print(f"\n{len(failed)} of {len(outcomes)} failed:")
+        for outcome in failed:
+            said.print(ending(outcome))
+    code = _exit_code(after)
+    return Exit.NOT_CONVERGED if failed and code == Exit.OK else code
+
+
+def run(files: tuple[Path, ...], state: Path | None, allow_deletes: int, confirmed: Sequence[str]) -> int:
+    """`wharf run`."""
+    paths = files_or_default(files)
+    first = read(paths)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with locked(first, state) as store:
+            confirm_engines(first, store, confirmed)
+
+            @asynccontextmanager
+            async def world(setup: Setup) -> AsyncIterator[Reconciler]:
+                async with open_world(setup, store, actor="run") as reconciler:
+                    yield reconciler
+
+            def load() -> Setup:
+                setup = read(paths)
+                if setup.desired.wharf != first.desired.wharf:
+                    raise UsageError(f"the files hold the Wharf {setup.desired.wharf!r} now, this controller works on {first.desired.wharf!r}")
+                return setup
+
+            log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
+            await keep_right(Surroundings(load, world, paths, LineProgress(console), _log_pass), stop, allow_deletes=allow_deletes)
+        log.info("stopped")
+
+    _run(work())
+    return Exit.OK
+
+
+def _log_pass(done: Pass) -> None:
+    """One line a pass, and one for each thing that is held back."""
+    after = done.after
+    if after.seen.unreachable:
+        log.error("unreachable: %s", after.seen.unreachable)
+        return
+    failed = sum(bool(outcome.error) for outcome in done.outcomes)
+    log.info("%s: %d done, %d failed, %d held back", "converged" if after.converged else "not converged", len(done.outcomes) - failed, failed, len(after.plan.held_back))
+    for held in after.plan.held_back:
+        log.info("held back: %s %s%s: %s: %s", held.action.lower(), held.image, f" on {held.host}" if held.host else "", held.reason, held.message)
+
+
+def init(engine: str | None, registry: str, out: Path | None) -> int:
+    """`wharf init`."""
+    if engine is None:
+        raise UsageError("say --from-host, or --from-host=unix:///var/run/docker.sock")
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already: name another file")
+    contents = _run(host_contents(engine))
+    text = draft.draft(contents, engine, registry)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text)
+        Console(stderr=True).print(f"drafted {out}: look at it, then `wharf plan {out}`")
+    return Exit.OK
+
+
+def schema() -> int:
+    """`wharf schema`."""
+    _print_data(json_schema(), "json")
+    return Exit.OK
+
+
+def version(output: str) -> int:
+    """`wharf version`."""
+    if output == "table":
+        sys.stdout.write(f"wharf {__version__}\n")
+    else:
+        _print_data({"version": __version__}, output)
+    return Exit.OK
+
+
+def _show(sets: tuple[SetStatus, ...], output: str) -> None:
+    if output == "table":
+        show_plan(_table_console(), sets)
+    else:
+        _print_data(plan_rows(sets), output)
+
+
+def _table_console() -> Console:
+    """As wide as the terminal; where there is none, wide enough that a pipe sees one line a row."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=int(os.environ.get("COLUMNS", "200")))
+
+
+def _print_data(data: Any, output: str) -> None:
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if output == "json" else dump.to_yaml(data))
+
+
+def _exit_code(look: Look) -> int:
+    if look.seen.unreachable:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {look.seen.unreachable}", style="red")
+        return Exit.UNREACHABLE
+    return Exit.OK if look.converged else Exit.NOT_CONVERGED
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on the fast loop; the one error of a task group is raised as itself."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(work)
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None

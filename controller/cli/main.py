@@ -1,0 +1,157 @@
+"""`wharf`: see what is wrong, make it right, keep it right."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from controller import __version__
+from controller.cli import commands
+from controller.cli.errors import Exit
+from controller.domain.errors import RemoteError, WharfError
+
+_PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+_STATE = click.option("--state", type=click.Path(path_type=Path), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder.")
+_OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form of the output.")
+_ALLOW = click.option("--allow-deletes", type=click.IntRange(min=0), default=0, metavar="N", help="Let one plan evict and delete N images, beyond limits.deletes.")
+_CONFIRM = click.option("--confirm-engine", multiple=True, metavar="HOST", help="The engine of this host was replaced, and that is meant.")
+
+Command = Callable[..., Any]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("-v", "--verbose", is_flag=True, help="Log more, on standard error.")
+def wharf(*, verbose: bool) -> None:
+    """Keep every image in one registry and the hosts clear, as a YAML file says.
+
+    FILES are desired-state files or folders; default: desired-state.yaml, then config/desired-state.yaml.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    for noisy in ("httpx", "httpcore", "docker", "urllib3", "watchfiles", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@wharf.command()
+@_PATHS
+@_OUTPUT
+def validate(files: tuple[Path, ...], output: str) -> int:
+    """Check the files; say every problem with its file, line and column."""
+    return commands.validate(files, output)
+
+
+@wharf.command()
+@_PATHS
+@_STATE
+@_OUTPUT
+@_ALLOW
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan, for `wharf apply --plan`.")
+def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, out: Path | None) -> int:
+    """Show what `apply` would do, and what is held back and why. Changes nothing.
+
+    Exit code 0: converged; 2: not; 1: a file or usage error; 3: the registry, or every host, could not be reached.
+    """
+    return commands.plan(files, state, output, allow_deletes, out)
+
+
+@wharf.command()
+@_PATHS
+@_STATE
+@_OUTPUT
+@_ALLOW
+@_CONFIRM
+@click.option("--plan", "saved", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Do exactly this saved plan, or refuse because the world has moved.")
+def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirm_engine: tuple[str, ...], saved: Path | None) -> int:
+    """Make it right once.
+
+    Exit code 0: converged afterwards; 2: not (the table says which image and why); 1: a file or usage error; 3: nothing could be reached.
+    """
+    return commands.apply(files, state, output, allow_deletes, confirm_engine, saved)
+
+
+@wharf.command()
+@_PATHS
+@_STATE
+@_ALLOW
+@_CONFIRM
+def run(files: tuple[Path, ...], state: Path | None, allow_deletes: int, confirm_engine: tuple[str, ...]) -> int:
+    """Keep it right: at every interval and whenever a file changes, until SIGTERM or Ctrl-C."""
+    return commands.run(files, state, allow_deletes, confirm_engine)
+
+
+@wharf.command()
+@_PATHS
+@_STATE
+@_OUTPUT
+def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
+    """Show where every image is and what is wrong with it. Changes nothing; exit codes as `plan`."""
+    return commands.status(files, state, output)
+
+
+@wharf.command()
+@click.option("--from-host", "engine", is_flag=False, flag_value="env", default=None, metavar="[ENGINE]", help="Draft from this engine; default: DOCKER_HOST or the local socket.")
+@click.option("--registry", default="http://127.0.0.1:5000", show_default=True, help="The registry that shall hold every image.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, which must not exist; default: standard output.")
+def init(engine: str | None, registry: str, out: Path | None) -> int:
+    """Draft both documents from a live engine: what is there, what is in use, what each image would free."""
+    return commands.init(engine, registry, out)
+
+
+@wharf.command()
+def schema() -> int:
+    """Print the JSON Schema of the files, for editors."""
+    return commands.schema()
+
+
+@wharf.command()
+@_OUTPUT
+def version(output: str) -> int:
+    """Print the version."""
+    return commands.version(output)
+
+
+def main() -> None:
+    """The entry point: every failure becomes words and an exit code."""
+    sys.exit(_guarded(lambda: wharf.main(standalone_mode=False, prog_name="wharf")))
+
+
+def _guarded(do: Callable[[], Any]) -> int:
+    said = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        return int(do() or 0)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except RemoteError as error:
+        said.print(Text.assemble(("error: ", "red"), str(error)))
+        return Exit.UNREACHABLE
+    except WharfError as error:
+        said.print(Text.assemble(("error: ", "red"), str(error)))
+        return Exit.USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        said.print("interrupted")
+        return 128 + signal.SIGINT
+    except OSError as error:
+        said.print(Text.assemble(("error: ", "red"), f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")))
+        return Exit.USAGE
+    except Exception as error:  # noqa: BLE001 - the last net: a defect must not show a traceback to an operator, but must be reportable
+        logging.getLogger(__name__).debug("a defect", exc_info=True)
+        said.print(Text.assemble(("error: ", "red"), f"a defect in wharf {__version__}: {type(error).__name__}: {error} (run again with -v and report it)"))
+        return Exit.USAGE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The actions that a plan is made of, what is held back, and why: frozen, ordered, fit for every surface.
+
+A new kind of action is one more class in `Action`; the type checker then lists what else to touch (`assert_never`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, assert_never
+
+from controller.domain.desired import HostCopy
+from controller.domain.reference import Reference, Target
+
+
+class Kind(StrEnum):
+    """What is done. Import, Build and Pull are words already: their machinery is not here yet, so they are only ever held back."""
+
+    COPY = "Copy"
+    PUSH = "Push"
+    IMPORT = "Import"
+    BUILD = "Build"
+    PULL = "Pull"
+    EVICT = "Evict"
+    DELETE = "Delete"
+
+
+DELETIONS = frozenset({Kind.EVICT, Kind.DELETE})
+"""The kinds that `limits.deletes` counts."""
+
+
+class Reason(StrEnum):
+    """Why something is done or held back: one CamelCase word, the same on every surface."""
+
+    # Why an action is planned.
+    MISSING = "Missing"
+    OUTDATED = "Outdated"
+    ON_HOST_ONLY = "OnHostOnly"
+    RETAGGED = "Retagged"
+    LINGERS = "Lingers"
+    RETIRED = "Retired"
+    # Why one is held back.
+    KEPT = "Kept"
+    IN_USE = "InUse"
+    WAITING = "Waiting"
+    CONFLICT = "Conflict"
+    UNPROVEN = "Unproven"
+    UNKNOWN = "Unknown"
+    RETIRED_ON_HOST = "RetiredOnHost"
+    TOO_MANY_DELETES = "TooManyDeletes"
+    NOT_SUPPORTED = "NotSupported"
+    NOT_FOUND = "NotFound"
+    DENIED = "Denied"
+    MODE = "Mode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What every action has. `sets` are the sets that want it, none for what only a host's patterns name; `bytes` at most move or come free."""
+
+    target: Target
+    sets: tuple[str, ...]
+    reason: Reason
+    message: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy(_Base):
+    """Registry to registry: what `source` means, which was `digest` when it was planned. `replaces` is what the target's tag means now."""
+
+    kind: ClassVar[Kind] = Kind.COPY
+    host: ClassVar[str] = ""
+    source: Reference
+    digest: str
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push(_Base):
+    """Host to registry: the image `image_id`, known there as `tag`. `replaces` is what the target's tag means now, "" for nothing."""
+
+    kind: ClassVar[Kind] = Kind.PUSH
+    host: str
+    image_id: str
+    tag: Reference
+    replaces: str = ""
+
+
+class Basis(StrEnum):
+    """Why a copy on a host is believed to be in the registry; what is believed is proven before anything is removed."""
+
+    TAG = "the registry's tag means it"
+    ELSEWHERE = "another tag of the repository means it"
+    AFTER_COPY = "this plan copies it there"
+    AFTER_PUSH = "this plan pushes it there"
+    NOWHERE = "the registry does not hold it"
+    UNKNOWN = "the registry could not be asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evict(_Base):
+    """Off a host: the name `tag` of the image `image_id`, after its content was proven. `copy` is the evidence for the guard."""
+
+    kind: ClassVar[Kind] = Kind.EVICT
+    host: str
+    image_id: str
+    tag: Reference
+    basis: Basis
+    copy: HostCopy = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete(_Base):
+    """Out of the registry: the target's tag alone, which meant `digest` when it was planned."""
+
+    kind: ClassVar[Kind] = Kind.DELETE
+    host: ClassVar[str] = ""
+    digest: str
+
+
+Action = Copy | Push | Evict | Delete
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HeldBack:
+    """Something that would be done, or should be true, and is not done: with the reason (law: nothing is dropped silently)."""
+
+    image: str
+    action: Kind
+    host: str
+    reason: Reason
+    message: str
+    sets: tuple[str, ...] = ()
+    bytes: int = 0
+    target: Target | None = field(default=None, compare=False)
+
+
+def hold(action: Action, reason: Reason, message: str) -> HeldBack:
+    """The same action, held back."""
+    return HeldBack(image_of(action), action.kind, action.host, reason, message, action.sets, action.bytes, action.target)
+
+
+def image_of(action: Action) -> str:
+    """What the action is about: the image's place in the registry, the same word for all its actions."""
+    return str(action.target)
+
+
+def identity(action: Action) -> tuple[str, ...]:
+    """What makes two actions the same one: all that it would touch, none of the words. A saved plan is compared by it."""
+    own: tuple[str, ...]
+    match action:
+        case Copy():
+            own = (str(action.source), action.digest, action.replaces)
+        case Push():
+            own = (action.host, action.image_id, str(action.tag), action.replaces)
+        case Evict():
+            own = (action.host, action.image_id, str(action.tag))
+        case Delete():
+            own = (action.digest,)
+        case _:
+            assert_never(action)
+    return (action.kind, str(action.target), *own)
+
+
+_ORDER = {kind: position for position, kind in enumerate(Kind)}
+
+
+def sort_key(action: Action) -> tuple[Target, int, str, str]:
+    """By image; for one image what brings it to the registry first, what takes it away last."""
+    return (action.target, _ORDER[action.kind], action.host, str(action.tag) if isinstance(action, Evict) else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The difference: what is to be done, and what is held back; both sorted."""
+
+    actions: tuple[Action, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
+
+    @classmethod
+    def of(cls, actions: Iterable[Action], held_back: Iterable[HeldBack]) -> Plan:
+        """A plan in the one order that it is shown and done in."""
+        return cls(tuple(sorted(actions, key=sort_key)), tuple(sorted(set(held_back))))
+
+    @property
+    def converged(self) -> bool:
+        """No actions, nothing Unknown, nothing held back except by keep."""
+        return not self.actions and all(held.reason is Reason.KEPT for held in self.held_back)
+
+    @property
+    def deletions(self) -> int:
+        """How many evictions and deletions it would do."""
+        return sum(action.kind in DELETIONS for action in self.actions)
+
+    def of_set(self, image_set: str) -> Plan:
+        """The part that one set wants; "" is what no set lists."""
+        def mine(sets: tuple[str, ...]) -> bool:
+            return image_set in sets if image_set else not sets
+
+        return Plan(tuple(a for a in self.actions if mine(a.sets)), tuple(h for h in self.held_back if mine(h.sets)))

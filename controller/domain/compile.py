@@ -1,0 +1,249 @@
+"""Documents -> Desired: what the documents say together, and every contradiction between them with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from controller.domain.actions import Kind
+from controller.domain.desired import Deferred, Desired, DesiredHost, DesiredImage, Patterns
+from controller.domain.problems import DocumentsError, Place, Problem
+from controller.domain.reference import Reference, Target, held_tag, parse, parse_local, split_domain
+from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Wharf, WharfSpec
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Located(Protocol[T_co]):
+    """A document that knows where each of its fields stands."""
+
+    @property
+    def value(self) -> T_co:
+        """The document."""
+        ...
+
+    def place(self, *loc: str | int) -> Place:
+        """The place of a field, by its path in the file's words."""
+        ...
+
+
+def compile_desired(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[ImageSet]]) -> Desired:
+    """The desired state of the one Wharf that the documents hold.
+
+    Raises DocumentsError with every contradiction: no Wharf or several, a set for another one, twice the same name, an image with two sources,
+    two entries for one host name, present and absent at once, a domain that is not under `upstreams`, a host that is not there.
+    """
+    problems: list[Problem] = []
+    wharf = _the_one(wharfs, sets, problems)
+    if wharf is None:
+        raise DocumentsError(problems)
+    found = _Compiler(wharf, problems)
+    for each in _own_sets(wharf, sets, problems):
+        found.add_set(each)
+    desired = found.desired()
+    if problems:
+        raise DocumentsError(problems)
+    return desired
+
+
+def registry_address(spec: WharfSpec) -> str:
+    """host[:port] of registry.url."""
+    return urlsplit(spec.registry.url).netloc
+
+
+def _the_one(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[ImageSet]], problems: list[Problem]) -> Located[Wharf] | None:
+    if wharfs:
+        problems.extend(
+            Problem(other.place("metadata", "name"), f"a second Wharf, {other.value.metadata.name!r}", "one Wharf; give the files of one at a time")
+            for other in wharfs[1:]
+        )
+        return wharfs[0]
+    place = sets[0].place() if sets else Place("", 1, 1, "")
+    problems.append(Problem(place, "no document of kind Wharf in these files", "one: it says where the registry and the hosts are"))
+    return None
+
+
+def _own_sets(wharf: Located[Wharf], sets: Iterable[Located[ImageSet]], problems: list[Problem]) -> list[Located[ImageSet]]:
+    own: dict[str, Located[ImageSet]] = {}
+    for each in sets:
+        name, wanted = each.value.metadata.name, each.value.spec.wharf
+        if wanted is not None and wanted != wharf.value.metadata.name:
+            problems.append(Problem(each.place("spec", "wharf"), repr(wanted), f"the Wharf of these files, {wharf.value.metadata.name!r}"))
+        elif name in own:
+            problems.append(Problem(each.place("metadata", "name"), f"a second ImageSet {name!r}", f"names of their own; the first is at {own[name].place()}"))
+        else:
+            own[name] = each
+    return list(own.values())
+
+
+class _Compiler:
+    """Collects one Wharf's hosts and images; contradictions go to `problems`."""
+
+    def __init__(self, wharf: Located[Wharf], problems: list[Problem]) -> None:
+        self._wharf = wharf
+        self._spec = wharf.value.spec
+        self._problems = problems
+        self._address = registry_address(self._spec)
+        self._upstreams = {parse(f"{upstream.domain}/x").domain for upstream in self._spec.upstreams}
+        self._host_names = {host.name for host in self._spec.hosts}
+        self._sets: list[str] = []
+        self._images: list[DesiredImage] = []
+        self._deferred: list[Deferred] = []
+        self._sources: dict[Target, tuple[tuple[object, ...], Place]] = {}
+        self._claims: dict[Reference, tuple[Target, Place]] = {}
+        self._owners: dict[Target, tuple[Reference, Place]] = {}
+        self._hosts = self._all_hosts()
+        addresses = {self._address, *self._spec.registry.aliases, *(host.registry_address for host in self._spec.hosts if host.registry_address)}
+        self._addresses = frozenset(addresses)
+        if self._spec.prune:
+            self._deferred.append(Deferred("", "*", Kind.DELETE, "spec.prune comes with a later version; nothing is pruned"))
+
+    def desired(self) -> Desired:
+        spec = self._spec
+        return Desired(
+            wharf=self._wharf.value.metadata.name,
+            addresses=self._addresses,
+            sets=tuple(sorted(self._sets)),
+            images=tuple(self._images),
+            hosts=tuple(self._hosts),
+            deferred=tuple(self._deferred),
+            internet=spec.internet,
+            immutable=Patterns(spec.immutable_tags),
+            refresh=spec.refresh,
+            mode=spec.mode,
+            deletes=spec.limits.deletes,
+            interval=spec.interval,
+        )
+
+    # Hosts.
+
+    def _all_hosts(self) -> list[DesiredHost]:
+        hosts: list[DesiredHost] = []
+        names: dict[str, Place] = {}
+        engines: dict[str, Place] = {}
+        for i, spec in enumerate(self._spec.hosts):
+            at = ("spec", "hosts", i)
+            self._once(names, spec.name, self._wharf.place(*at, "name"), "host", "a name of its own")
+            if spec.engine is not None:
+                self._once(engines, spec.engine, self._wharf.place(*at, "engine"), "engine", "one name for one engine")
+                hosts.append(self._host(spec))
+            if spec.discover is not None:
+                self._check_host(spec.discover.on, self._wharf.place(*at, "discover", "on"))
+                message = "ranges found by label come with a later version"
+                self._deferred.append(Deferred("", "*", Kind.PULL, message, host=spec.name))
+            self._check_present(spec, i)
+        return hosts
+
+    def _host(self, spec: HostSpec) -> DesiredHost:
+        return DesiredHost(
+            name=spec.name,
+            engine=spec.engine or "",
+            registry_address=spec.registry_address or self._address,
+            adopt=Patterns(spec.adopt),
+            absent=None if spec.absent is None else Patterns(spec.absent),
+            keep=Patterns(spec.keep),
+            present=frozenset(parse(text) for text in spec.present),
+            grace=spec.grace_period,
+            on_conflict=spec.on_conflict,
+        )
+
+    def _check_present(self, spec: HostSpec, i: int) -> None:
+        for j, text in enumerate(spec.present):
+            named = next((pattern for pattern in spec.absent or () if Patterns([pattern]).matches(parse(text))), None)
+            if named is not None:
+                place = self._wharf.place("spec", "hosts", i, "present", j)
+                self._problems.append(Problem(place, f"{text!r}, which `absent` names too ({named!r})", "present or absent, not both"))
+
+    def _check_host(self, name: str, place: Place) -> None:
+        if name not in self._host_names:
+            self._problems.append(Problem(place, repr(name), f"a host of the Wharf: {', '.join(sorted(self._host_names)) or 'it has none'}"))
+
+    def _once(self, known: dict[str, Place], value: str, place: Place, what: str, expected: str) -> None:
+        first = known.setdefault(value, place)
+        if first is not place:
+            self._problems.append(Problem(place, f"{what} {value!r} a second time", f"{expected}; the first is at {first}"))
+
+    # Images.
+
+    def add_set(self, located: Located[ImageSet]) -> None:
+        name = located.value.metadata.name
+        self._sets.append(name)
+        for i, entry in enumerate(located.value.spec.images):
+            at = ("spec", "images", i)
+            if entry.catalog is not None:
+                if entry.on is not None:
+                    self._check_host(entry.on, located.place(*at, "on"))
+                self._deferred.append(Deferred(name, entry.catalog, Kind.BUILD, "catalogs come with a later version"))
+            elif entry.name is not None:
+                self._add_image(name, entry, entry.name, located, at)
+
+    def _add_image(self, image_set: str, entry: ImageEntry, name: str, located: Located[ImageSet], at: tuple[str | int, ...]) -> None:
+        place = located.place(*at, "name")
+        self._check_sources(entry, located, at)
+        if entry.tags is not None:
+            self._deferred.append(Deferred(image_set, name, Kind.COPY, "`tags` come with a later version"))
+            self._upstream_of(name, place)
+            return
+        image = self._image(image_set, entry, name, place)
+        self._claim(image, entry, place)
+        if image not in self._images[-1:]:
+            self._images.append(image)
+
+    def _image(self, image_set: str, entry: ImageEntry, name: str, place: Place) -> DesiredImage:
+        not_supported, action = _not_supported(entry)
+        if not split_domain(name.partition("@")[0])[0]:
+            source = entry.source.registry if entry.source else None
+            upstream = parse(source) if source and not not_supported else None
+            return DesiredImage(image_set, name, parse_local(name), parse(name), entry.ensure, upstream, not_supported, action)
+        reference = self._upstream_of(name, place)
+        target = Target(reference.registry_repository, reference.tag or held_tag(reference.digest))
+        host_name = Reference(reference.domain, reference.repository, reference.tag, "" if reference.tag else reference.digest)
+        wanted = None if not_supported or entry.ensure is Ensure.ABSENT else reference
+        return DesiredImage(image_set, name, target, host_name, entry.ensure, wanted, not_supported, action)
+
+    def _upstream_of(self, name: str, place: Place) -> Reference:
+        reference = parse(name)
+        own = {self._address, *self._spec.registry.aliases}
+        if reference.domain in own:
+            self._problems.append(Problem(place, repr(name), "a name without the registry's own address"))
+        elif reference.domain not in self._upstreams:
+            listed = ", ".join(sorted(self._upstreams)) or "none"
+            self._problems.append(Problem(place, f"domain {reference.domain!r}", f"one that is under spec.upstreams of the Wharf ({listed})"))
+        return reference
+
+    def _check_sources(self, entry: ImageEntry, located: Located[ImageSet], at: tuple[str | int, ...]) -> None:
+        if entry.source is None:
+            return
+        if entry.source.build is not None:
+            self._check_host(entry.source.build.on, located.place(*at, "source", "build", "on"))
+        if entry.source.registry is not None:
+            self._upstream_of(entry.source.registry, located.place(*at, "source", "registry"))
+
+    def _claim(self, image: DesiredImage, entry: ImageEntry, place: Place) -> None:
+        """One image has one source, one host name one place in the registry, and the other way round."""
+        claimed, first = self._claims.setdefault(image.host_name, (image.target, place))
+        if claimed != image.target:
+            self._problems.append(
+                Problem(place, f"{image.name!r}, which a host calls {image.host_name.familiar!r}", f"one entry for one host name; the other is at {first}")
+            )
+        owner, first = self._owners.setdefault(image.target, (image.host_name, place))
+        if owner != image.host_name:
+            self._problems.append(Problem(place, f"{image.name!r}, kept as {image.target}", f"one entry for one repository; the other is at {first}"))
+        if entry.ensure is Ensure.ABSENT:
+            return
+        source = (entry.source, entry.platforms, image.upstream)
+        known, first = self._sources.setdefault(image.target, (source, place))
+        if known != source:
+            self._problems.append(Problem(place, f"{image.name!r} with another source than at {first}", "one source for one image"))
+
+
+def _not_supported(entry: ImageEntry) -> tuple[str, str]:
+    """Why an image can't be brought yet, and the action that would; ("", "") when it can."""
+    if entry.platforms:
+        return "`platforms` come with a later version", Kind.COPY
+    if entry.source is not None and entry.source.build is not None:
+        return "building comes with a later version; until then push the image", Kind.BUILD
+    if entry.source is not None and entry.source.archive is not None:
+        return "importing archives comes with a later version; until then load and push the image", Kind.IMPORT
+    return "", ""

@@ -1,0 +1,183 @@
+"""The desired state: what all documents say together, in the registry's and the hosts' own names.
+
+Here stand the rules for names (design: "Names"): which repository an image of a set means, and which one a tag on a host means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from controller.domain.observation import HostImage, HostState, StoreKind
+from controller.domain.reference import DOCKER_IO, Pattern, Reference, Target, parse, pattern_expression
+from controller.domain.spec import Ensure, Internet, Mode, OnConflict
+
+
+class Patterns:
+    """Several globs as one; an empty one matches nothing."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self.texts = tuple(texts)
+        self._expression = re.compile("|".join(pattern_expression(text) for text in self.texts)) if self.texts else None
+
+    def matches(self, *names: Reference) -> bool:
+        """Whether one of the names matches one of the globs."""
+        if self._expression is None:
+            return False
+        return any(self._expression.fullmatch(f"{n.domain}/{n.repository}:{n.tag}") for n in names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and other.texts == self.texts
+
+    def __hash__(self) -> int:
+        return hash(self.texts)
+
+    def __repr__(self) -> str:
+        return f"Patterns({list(self.texts)})"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredImage:
+    """One image of a set. `name` is how the set writes it, `target` where it is in the registry, `host_name` what a host calls it.
+
+    `upstream` is where it is copied from; None: from whatever host has it. `not_supported` says which machinery is still missing.
+    """
+
+    image_set: str
+    name: str
+    target: Target
+    host_name: Reference
+    ensure: Ensure = Ensure.PRESENT
+    upstream: Reference | None = None
+    not_supported: str = ""
+    missing_action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Something that a document asks for, is valid, and can't be done yet. `host` is empty for an image."""
+
+    image_set: str
+    name: str
+    action: str
+    message: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class DesiredHost:
+    """One engine. `absent` None means every image that a set lists, less `present`. `grace` is in seconds."""
+
+    name: str
+    engine: str
+    registry_address: str
+    adopt: Patterns = field(default_factory=Patterns)
+    absent: Patterns | None = None
+    keep: Patterns = field(default_factory=Patterns)
+    present: frozenset[Reference] = frozenset()
+    grace: float = 600.0
+    on_conflict: OnConflict = OnConflict.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class HostCopy:
+    """One tag of one image on one host, and the place in the registry that it maps to.
+
+    `names` are what patterns are held against: the tag itself, and for a tag under the registry's own address what it stands for. `lingers`:
+    `absent` names it, so it is evicted unless something with precedence holds it. `kept` and `needed`: `keep` or `present` names this tag or
+    another tag of the same Id, which protects the whole image.
+    """
+
+    host: DesiredHost
+    image: HostImage
+    store: StoreKind
+    tag: Reference
+    names: tuple[Reference, ...]
+    target: Target
+    listed: bool
+    adopted: bool
+    lingers: bool
+    kept: bool = False
+    needed: bool = False
+
+    @property
+    def sort_key(self) -> tuple[str, str, str]:
+        """By host, then Id, then tag."""
+        return (self.host.name, self.image.id, str(self.tag))
+
+
+@dataclass(frozen=True)
+class Desired:
+    """All that the documents of one Wharf ask for. `addresses` are all the names of the registry; `sets` every set's name, empty ones too."""
+
+    wharf: str
+    addresses: frozenset[str]
+    sets: tuple[str, ...] = ()
+    images: tuple[DesiredImage, ...] = ()
+    hosts: tuple[DesiredHost, ...] = ()
+    deferred: tuple[Deferred, ...] = ()
+    internet: Internet = Internet.ALLOW
+    immutable: Patterns = field(default_factory=Patterns)
+    refresh: float = 3600.0
+    mode: Mode = Mode.FULL
+    deletes: int = 10
+    interval: float = 300.0
+
+    @cached_property
+    def by_target(self) -> dict[Target, tuple[DesiredImage, ...]]:
+        """The entries of every set for each place in the registry."""
+        grouped: dict[Target, list[DesiredImage]] = {}
+        for image in self.images:
+            grouped.setdefault(image.target, []).append(image)
+        return {target: tuple(images) for target, images in grouped.items()}
+
+    @cached_property
+    def _by_host_name(self) -> dict[Reference, Target]:
+        return {image.host_name: image.target for image in self.images}
+
+    def sets_of(self, target: Target) -> tuple[str, ...]:
+        """The names of the sets that list it, sorted."""
+        return tuple(sorted({image.image_set for image in self.by_target.get(target, ())}))
+
+    def locate(self, tag: Reference, *, adopted: bool) -> Target:
+        """The place in the registry that a host's tag maps to (design: "Names", in this order)."""
+        if tag.domain in self.addresses:
+            return Target(tag.repository, tag.tag)
+        listed = self._by_host_name.get(tag)
+        if listed is not None:
+            return listed
+        if adopted and tag.domain == DOCKER_IO:
+            return Target(tag.familiar_repository, tag.tag)
+        return Target(tag.registry_repository, tag.tag)
+
+    def names_of(self, tag: Reference) -> tuple[Reference, ...]:
+        """What patterns are held against: the tag, and what it stands for when it is under the registry's own address."""
+        if tag.domain not in self.addresses:
+            return (tag,)
+        return (tag, parse(f"{tag.repository}:{tag.tag}"))
+
+    def copies(self, hosts: Iterable[tuple[DesiredHost, HostState]]) -> Iterator[HostCopy]:
+        """Every tag on these hosts that a set lists, or that `adopt` or `absent` names. Dangling and digest-only images are none."""
+        located: dict[tuple[Reference, bool], tuple[Target, bool]] = {}
+        for host, state in hosts:
+            for image in state.images:
+                yield from self._copies_of(host, state.store, image, located)
+
+    def _copies_of(
+        self, host: DesiredHost, store: StoreKind, image: HostImage, located: dict[tuple[Reference, bool], tuple[Target, bool]]
+    ) -> Iterator[HostCopy]:
+        named = [(tag, self.names_of(tag)) for tag in image.tags]
+        kept = any(host.keep.matches(*names) for _, names in named)
+        needed = any(not host.present.isdisjoint(names) for _, names in named)
+        for tag, names in named:
+            adopted = host.adopt.matches(*names)
+            known = located.get((tag, adopted))
+            if known is None:
+                target = self.locate(tag, adopted=adopted)
+                known = located[tag, adopted] = (target, target in self.by_target)
+            target, listed = known
+            lingers = listed if host.absent is None else host.absent.matches(*names)
+            if listed or adopted or lingers:
+                yield HostCopy(host, image, store, tag, names, target, listed, adopted, lingers, kept, needed)

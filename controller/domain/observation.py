@@ -1,0 +1,127 @@
+"""What was seen: every fact is Present, Absent or Unknown, with when it was seen (law 2: Unknown is not Absent)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from controller.domain.reference import Reference, Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Present(Generic[T]):
+    """The other side showed it. `seen` is seconds since the epoch."""
+
+    value: T
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The other side was asked by name and said that it does not exist."""
+
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer, or none that can be trusted; `why` is fit for people."""
+
+    why: str
+    seen: float
+
+
+Fact = Present[T] | Absent | Unknown
+
+
+class StoreKind(StrEnum):
+    """How an engine keeps images, which decides what its image Ids are digests of."""
+
+    CLASSIC = "classic"
+    """Graph drivers (overlay2, vfs, ...): the Id is the config's digest."""
+    CONTAINERD = "containerd"
+    """The containerd image store: the Id is the manifest's or the index's digest."""
+    UNKNOWN = "unknown"
+    """Neither could be told for certain: such an engine gets no deletions."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostImage:
+    """One image of an engine, by Id. `size` is in bytes; `tags` and `repo_digests` are canonical.
+
+    `manifests` are the platform manifests whose content a containerd store holds; `used_by` names containers, stopped ones too;
+    `tagged_at` is the engine's LastTagTime in seconds since the epoch, read only where a decision needs it.
+    """
+
+    id: str
+    tags: tuple[Reference, ...]
+    repo_digests: tuple[Reference, ...] = ()
+    size: int = 0
+    manifests: tuple[str, ...] = ()
+    used_by: tuple[str, ...] = ()
+    tagged_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What one engine holds. `engine_id` is the ID in /info."""
+
+    engine_id: str
+    store: StoreKind
+    images: tuple[HostImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one tag of a registry means.
+
+    `identities` are the digests by which an engine may know this content: of the manifest, of its children, of their configs. Only filled
+    beyond the digest itself where a host copy has to be compared. `size` is bytes, 0 where it was not looked up.
+    """
+
+    digest: str
+    media_type: str = ""
+    size: int = 0
+    identities: frozenset[str] = frozenset()
+
+    def means(self, image: HostImage, store: StoreKind) -> bool:
+        """Whether an engine's image is this content, as far as digests tell; the proof before an eviction reads everything."""
+        known = self.identities | {self.digest}
+        if image.id in known:
+            return True
+        if store is StoreKind.CLASSIC:
+            return any(d.digest == self.digest for d in image.repo_digests)
+        return store is StoreKind.CONTAINERD and bool(image.manifests) and known.issuperset(image.manifests)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at the world; the input of the plan beside the desired state.
+
+    `registry` and `upstream` hold a fact for each target that was asked for; `hosts` one for each host. `elsewhere`, by (image Id, repository), is
+    a tag of that repository that means a host's image whose own tag means something else. `first_seen` is keyed by (host, image Id, canonical
+    tag); `last_pushed`, by (host, target), is the digest that this host last pushed or pulled. `registry_error` says why the registry as a whole
+    did not answer. Times are seconds since the epoch; `now` is the look's.
+    """
+
+    now: float
+    registry: Mapping[Target, Fact[Held]] = field(default_factory=dict)
+    upstream: Mapping[Target, Fact[Held]] = field(default_factory=dict)
+    hosts: Mapping[str, Fact[HostState]] = field(default_factory=dict)
+    elsewhere: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    first_seen: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    last_pushed: Mapping[tuple[str, Target], str] = field(default_factory=dict)
+    registry_error: str = ""
+
+    @property
+    def unreachable(self) -> str:
+        """Why nothing can be said at all: the registry, or every host, did not answer. "" otherwise."""
+        if self.registry_error:
+            return self.registry_error
+        facts = list(self.hosts.values())
+        silent = [fact.why for fact in facts if isinstance(fact, Unknown)]
+        return silent[0] if facts and len(silent) == len(facts) else ""

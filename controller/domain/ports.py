@@ -1,0 +1,210 @@
+"""What the engine needs of the outside, as Protocols; the rooms at the edge fulfil them, and wiring.py puts them in.
+
+Every method raises a subclass of RemoteError and nothing else when the other side fails. None of them blocks the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.domain.observation import HostState
+from controller.domain.oci import Descriptor, Manifest
+from controller.domain.reference import Target
+
+Advance = Callable[[int], None]
+"""Told of bytes that moved since the last call."""
+
+
+class Registry(Protocol):
+    """One OCI registry. `identifier` is a tag or a digest."""
+
+    @property
+    def address(self) -> str:
+        """host[:port], for people and for telling registries apart."""
+        ...
+
+    async def ping(self) -> None:
+        """Ask /v2/; raises when what answers is no registry or is not healthy."""
+        ...
+
+    async def resolve(self, repository: str, identifier: str) -> Descriptor:
+        """What the identifier means, by one HEAD; NotFoundError only when the registry said so."""
+        ...
+
+    async def manifest(self, repository: str, identifier: str) -> Manifest:
+        """The manifest's bytes, hashed: by digest CorruptError when they are not what was asked for. At most MAX_MANIFEST bytes are read."""
+        ...
+
+    async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None:
+        """Write the bytes verbatim under a tag or a digest."""
+        ...
+
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether the registry says that it has the blob. No proof: only reading it is."""
+        ...
+
+    def read_blob(self, repository: str, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The blob's bytes in chunks, not decoded, not hashed here."""
+        ...
+
+    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
+        """Upload a blob of known size and digest; the registry checks the digest, CorruptError when it differs."""
+        ...
+
+    async def mount(self, repository: str, digest: str, source: str) -> bool:
+        """Mount a blob from another repository of this registry; False means that it has to be uploaded."""
+        ...
+
+    async def tags(self, repository: str) -> list[str]:
+        """All tags, every page; empty for a repository without any. Absence here is not absence: resolve() by name."""
+        ...
+
+    async def catalog(self) -> list[str]:
+        """All repositories, every page."""
+        ...
+
+    async def delete_tag(self, repository: str, tag: str) -> None:
+        """Remove this tag and nothing else: not its manifest, not another tag of the same digest."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetail:
+    """What only a closer look at one image tells. `diff_ids` are RootFS.Layers; `tagged_at` is LastTagTime in seconds since the epoch."""
+
+    id: str
+    tags: tuple[str, ...]
+    diff_ids: tuple[str, ...]
+    tagged_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An engine's answer to a removal: the names that it took off and the digests that it deleted."""
+
+    untagged: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+
+class Host(Protocol):
+    """One Docker Engine. `name` is the one in the Wharf document; references are strings as the engine takes them."""
+
+    @property
+    def name(self) -> str:
+        """The host's name in the Wharf document."""
+        ...
+
+    async def look(self) -> HostState:
+        """Engine ID, store kind, images with tags and with the containers that use them; UnreachableError when it does not answer."""
+        ...
+
+    async def inspect(self, image: str) -> ImageDetail:
+        """One image by Id or reference; NotFoundError when the engine has it no more."""
+        ...
+
+    async def tag(self, image_id: str, reference: str) -> None:
+        """Give the image a further name. Moves the name when another image had it: look first."""
+        ...
+
+    async def remove(self, image: str) -> Removal:
+        """Remove a tag, or an image by Id with its last tag; never forced, parents kept. RefusedError on 409: in use, or more than one tag."""
+        ...
+
+    async def push(self, reference: str, advance: Advance) -> str:
+        """Push a tag to the registry that its name says; the digest that the engine reports. Errors in the stream raise."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A tag that we are about to put on an engine for a push. `existed`: it was there before, with the same Id, and stays."""
+
+    host: str
+    engine_id: str
+    image_id: str
+    reference: str
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that was done or failed: append-only, so that it can be explained later (law 8). Times in seconds since the epoch."""
+
+    at: float
+    actor: str
+    action: str
+    image: str
+    host: str
+    reason: str
+    before: str
+    after: str
+    bytes: int
+    seconds: float
+    error: str
+
+
+class Store(Protocol):
+    """What must outlive a restart. Synchronous and quick; a few rows at a time."""
+
+    def first_seen(self, host: str, pairs: Iterable[tuple[str, str]], now: float) -> Mapping[tuple[str, str], float]:
+        """When each (image Id, canonical tag) of a host was seen first; `now` for new ones, which are kept. Others of the host are forgotten."""
+        ...
+
+    def open_push(self, entry: JournalEntry) -> None:
+        """Journal a tag before it is made."""
+        ...
+
+    def close_push(self, entry: JournalEntry) -> None:
+        """The tag is gone again, or was never ours."""
+        ...
+
+    def open_pushes(self, engine_id: str | None = None) -> Sequence[JournalEntry]:
+        """What is journalled, of one engine or of all."""
+        ...
+
+    def set_last_pushed(self, engine_id: str, target: Target, digest: str) -> None:
+        """This engine's image is what the registry's tag meant at that time."""
+        ...
+
+    def last_pushed(self, engine_id: str) -> Mapping[Target, str]:
+        """By target, the digest that this engine last pushed or pulled."""
+        ...
+
+    def engine_of(self, host: str) -> str | None:
+        """The engine ID that a host's name was first seen with; None: not seen yet, or forgotten."""
+        ...
+
+    def set_engine(self, host: str, engine_id: str) -> None:
+        """From now on this name means this engine."""
+        ...
+
+    def forget_engine(self, host: str) -> None:
+        """The operator says that this host's engine was replaced: the next look takes what is there."""
+        ...
+
+    def record(self, entry: AuditEntry) -> None:
+        """Append to the audit trail."""
+        ...
+
+    def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        """The newest entries first."""
+        ...
+
+    def set_error(self, target: Target, error: str, at: float) -> None:
+        """The last error of an image; "" clears it."""
+        ...
+
+    def errors(self) -> Mapping[Target, str]:
+        """The last error of each image that has one."""
+        ...

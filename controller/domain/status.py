@@ -1,0 +1,165 @@
+"""assess: the conditions of each image and of each set, in Kubernetes' form (type, status, reason, message)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
+from controller.domain.desired import Desired, HostCopy
+from controller.domain.observation import Absent, Held, Observation, Present, Unknown
+from controller.domain.plan import copies_by_target
+from controller.domain.reference import Target
+from controller.domain.spec import Ensure
+
+UNLISTED = "(unlisted)"
+"""The name under which outputs show what no set lists; no document can have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One observation of an image. `status` is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """Where one image is. `in_registry` and `needs_push` are None while that is Unknown."""
+
+    name: str
+    in_registry: bool | None
+    on_hosts: tuple[str, ...]
+    needs_push: bool | None
+    digest: str
+    upstream_digest: str
+    conditions: tuple[Condition, ...]
+    last_error: str = ""
+    next_retry: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the file is fulfilled for this image."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """One set: its images, and its part of the plan."""
+
+    image_set: str
+    plan: Plan
+    images: tuple[ImageStatus, ...] = field(default=())
+
+    @property
+    def converged(self) -> bool:
+        """Whether nothing is left to do for this set, and nothing is held back except by keep."""
+        return self.plan.converged
+
+    @property
+    def ready(self) -> bool:
+        """Whether this set is converged and each of its images is ready."""
+        return self.converged and all(image.ready for image in self.images)
+
+
+def assess(
+    desired: Desired, seen: Observation, plan: Plan, errors: Mapping[Target, str], retries: Mapping[Target, float] | None = None
+) -> tuple[SetStatus, ...]:
+    """The status of every set, in the sets' order, and of what no set lists where there is any."""
+    copies = copies_by_target(desired, seen)
+    rows = _rows_by_target(plan)
+    found: list[SetStatus] = []
+    for name in desired.sets:
+        targets = {image.target: image for image in desired.images if image.image_set == name}
+        images = (
+            _image(seen, target, entry.name, entry.ensure, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {})
+            for target, entry in sorted(targets.items())
+        )
+        found.append(SetStatus(name, plan.of_set(name), tuple(images)))
+    unlisted = [
+        _image(seen, target, str(target), Ensure.PRESENT, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
+        for target in sorted(copies.keys() - desired.by_target.keys())
+    ]
+    rest = plan.of_set("")
+    if unlisted or rest.actions or rest.held_back or not desired.sets:
+        found.append(SetStatus(UNLISTED, rest, tuple(unlisted)))
+    return tuple(found)
+
+
+def _rows_by_target(plan: Plan) -> dict[Target, list[Action | HeldBack]]:
+    rows: dict[Target, list[Action | HeldBack]] = {}
+    for row in (*plan.actions, *plan.held_back):
+        if row.target is not None:
+            rows.setdefault(row.target, []).append(row)
+    return rows
+
+
+def _image(
+    seen: Observation,
+    target: Target,
+    name: str,
+    ensure: Ensure,
+    copies: Sequence[HostCopy],
+    rows: Sequence[Action | HeldBack],
+    error: str,
+    retries: Mapping[Target, float],
+) -> ImageStatus:
+    held, offered = seen.registry.get(target), seen.upstream.get(target)
+    in_registry = None if held is None or isinstance(held, Unknown) else isinstance(held, Present)
+    digest = held.value.digest if isinstance(held, Present) else ""
+    upstream = offered.value.digest if isinstance(offered, Present) else ""
+    needs_push = None if in_registry is None else bool(copies) and not in_registry
+    conditions = (
+        _ready(ensure, in_registry, rows, error),
+        _in_registry(held, digest),
+        _host_clean(copies, rows),
+        _digest_changed(seen, target, digest, upstream),
+    )
+    hosts = tuple(sorted({copy.host.name for copy in copies}))
+    return ImageStatus(name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
+
+
+def _ready(ensure: Ensure, in_registry: bool | None, rows: Iterable[Action | HeldBack], error: str) -> Condition:
+    blocking = [row for row in rows if not isinstance(row, HeldBack) or row.reason is not Reason.KEPT]
+    if in_registry is None:
+        return Condition("Ready", "Unknown", Reason.UNKNOWN, "the registry could not be asked")
+    if blocking:
+        first = next((row for row in blocking if isinstance(row, HeldBack)), blocking[0])
+        return Condition("Ready", "False", first.reason, error or first.message)
+    if in_registry is (ensure is Ensure.ABSENT):
+        return Condition("Ready", "False", Reason.RETIRED if in_registry else Reason.MISSING, error or "the registry and the file differ")
+    return Condition("Ready", "True", "Converged", "as the file says")
+
+
+def _in_registry(held: object, digest: str) -> Condition:
+    match held:
+        case Present(Held()):
+            return Condition("InRegistry", "True", "Present", digest)
+        case Absent():
+            return Condition("InRegistry", "False", "Absent", "the registry was asked and does not have it")
+        case Unknown(why):
+            return Condition("InRegistry", "Unknown", Reason.UNKNOWN, why)
+        case _:
+            return Condition("InRegistry", "Unknown", Reason.UNKNOWN, "not looked at")
+
+
+def _host_clean(copies: Sequence[HostCopy], rows: Iterable[Action | HeldBack]) -> Condition:
+    lingering = [copy for copy in copies if copy.lingers and not copy.kept and not copy.needed]
+    if not lingering:
+        return Condition("HostClean", "True", "Clean", "no copy lingers")
+    for row in rows:
+        if isinstance(row, HeldBack) and row.host and row.reason is not Reason.KEPT:
+            return Condition("HostClean", "False", row.reason, f"{row.host}: {row.message}")
+        if isinstance(row, Evict):
+            return Condition("HostClean", "False", row.reason, f"{row.host}: {row.message}")
+    return Condition("HostClean", "False", Reason.LINGERS, f"on {', '.join(sorted({copy.host.name for copy in lingering}))}")
+
+
+def _digest_changed(seen: Observation, target: Target, digest: str, upstream: str) -> Condition:
+    """Whether only a lossy push was possible: the registry has what a host pushed, under another digest than upstream's (law 4)."""
+    if digest and upstream and digest != upstream and any(seen.last_pushed.get((host, target)) == digest for host in seen.hosts):
+        return Condition("DigestChanged", "True", "PushedFromHost", f"upstream has {upstream}")
+    return Condition("DigestChanged", "False", "AsPublished", "")

@@ -1,0 +1,1 @@
+"""The program's sentence at work: observe -> plan -> guard -> apply -> assess, over ports only."""

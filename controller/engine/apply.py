@@ -1,0 +1,174 @@
+"""apply: does a guarded plan, concurrently and bounded; a slow or failing image never holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol, assert_never
+
+from controller.domain.actions import Action, Basis, Copy, Delete, Evict, Plan, Push, image_of
+from controller.domain.desired import Desired
+from controller.domain.errors import UnprovenError, WharfError
+from controller.domain.observation import HostState, Observation, Present
+from controller.domain.ports import Advance, AuditEntry
+from controller.domain.reference import Target
+from controller.engine.copy import Copier
+from controller.engine.delete import Deleter
+from controller.engine.evict import Evictor
+from controller.engine.manifests import Manifests
+from controller.engine.observe import World
+from controller.engine.prove import Prover
+from controller.engine.push import Pusher
+
+log = logging.getLogger(__name__)
+
+IMAGES_AT_ONCE = 8
+
+
+class Progress(Protocol):
+    """Where an apply tells what it does; the surfaces draw it."""
+
+    def started(self, action: Action) -> None:
+        """The action begins."""
+        ...
+
+    def advanced(self, action: Action, count: int) -> None:
+        """So many more bytes moved or were read back."""
+        ...
+
+    def finished(self, outcome: Outcome) -> None:
+        """The action ended, well or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one action. `error` is "" when it was done; `digest` is what the registry holds afterwards."""
+
+    action: Action
+    error: str
+    digest: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one apply works with."""
+
+    desired: Desired
+    seen: Observation
+    progress: Progress
+    evictor: Evictor
+
+
+class Applier:
+    """Does plans. One image never runs twice at a time: its actions are done in their order, and one Id of a host by one action."""
+
+    def __init__(self, world: World, manifests: Manifests, *, actor: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._world = world
+        self._actor = actor
+        self._monotonic = monotonic
+        self._copier = Copier(world.registry, manifests)
+        self._pusher = Pusher(world.registry, world.store, manifests)
+        self._deleter = Deleter(world.registry, manifests)
+
+    async def apply(self, plan: Plan, desired: Desired, seen: Observation, progress: Progress) -> tuple[Outcome, ...]:
+        """Do every action of the plan; its outcomes in the plan's order. Failures are outcomes, not exceptions."""
+        this = _Pass(desired, seen, progress, Evictor(Prover(self._world.registry, self._monotonic)))
+        slots = asyncio.Semaphore(IMAGES_AT_ONCE)
+        busy: dict[str, asyncio.Lock] = {}
+        images = [list(group) for _, group in groupby(plan.actions, key=lambda action: action.target)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._image(this, actions, slots, busy)) for actions in images]
+        return tuple(outcome for task in tasks for outcome in task.result())
+
+    async def _image(self, this: _Pass, actions: Iterable[Action], slots: asyncio.Semaphore, busy: dict[str, asyncio.Lock]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        async with slots:
+            for action in actions:
+                failed = next((o for o in outcomes if o.error and isinstance(o.action, Copy | Push)), None)
+                if failed is not None and isinstance(action, Evict) and action.basis in {Basis.AFTER_COPY, Basis.AFTER_PUSH}:
+                    outcomes.append(self._skipped(this, action, failed))
+                    continue
+                async with busy.setdefault(getattr(action, "image_id", str(action.target)), asyncio.Lock()):
+                    outcomes.append(await self._one(this, action))
+        return outcomes
+
+    def _skipped(self, this: _Pass, action: Action, failed: Outcome) -> Outcome:
+        outcome = Outcome(action, f"it stays on {action.host}: the {failed.action.kind.lower()} before it failed", "", 0, 0.0)
+        this.progress.finished(outcome)
+        return outcome
+
+    async def _one(self, this: _Pass, action: Action) -> Outcome:
+        this.progress.started(action)
+        began, moved, error, digest = self._monotonic(), 0, "", ""
+
+        def advance(count: int) -> None:
+            nonlocal moved
+            moved += count
+            this.progress.advanced(action, count)
+
+        try:
+            digest = await self._do(this, action, advance)
+        except WharfError as failure:
+            error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)
+        outcome = Outcome(action, error, digest, moved, self._monotonic() - began)
+        self._record(outcome)
+        this.progress.finished(outcome)
+        return outcome
+
+    async def _do(self, this: _Pass, action: Action, advance: Advance) -> str:
+        match action:
+            case Copy():
+                return await self._copier.copy(action, self._world.upstreams(action.source.domain), advance)
+            case Push():
+                state = _state(this.seen, action.host)
+                address = next(host.registry_address for host in this.desired.hosts if host.name == action.host)
+                return await self._pusher.push(action, self._world.hosts[action.host], state.engine_id, state.store, address, advance)
+            case Evict():
+                proof = await this.evictor.evict(action, self._world.hosts[action.host], this.desired, this.seen, advance)
+                return proof.digest
+            case Delete():
+                await self._deleter.delete(action)
+                return ""
+            case _:
+                assert_never(action)
+
+    def _record(self, outcome: Outcome) -> None:
+        action = outcome.action
+        before = action.replaces if isinstance(action, Copy | Push) else action.digest if isinstance(action, Delete) else action.image_id
+        self._world.store.record(
+            AuditEntry(
+                at=self._world.clock(),
+                actor=self._actor,
+                action=action.kind,
+                image=image_of(action),
+                host=action.host,
+                reason=action.reason,
+                before=before,
+                after=outcome.digest,
+                bytes=outcome.bytes,
+                seconds=outcome.seconds,
+                error=outcome.error,
+            )
+        )
+
+
+def errors_by_target(outcomes: Iterable[Outcome]) -> dict[Target, str]:
+    """The last error of each image that was worked on; "" where all went well."""
+    errors: dict[Target, str] = {}
+    for outcome in outcomes:
+        errors[outcome.action.target] = outcome.error or errors.get(outcome.action.target, "")
+    return errors
+
+
+def _state(seen: Observation, host: str) -> HostState:
+    fact = seen.hosts[host]
+    if not isinstance(fact, Present):
+        raise UnprovenError(f"{host} was not seen, so nothing is pushed from it")
+    return fact.value

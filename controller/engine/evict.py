@@ -1,0 +1,82 @@
+"""Evict: a name off a host, after the proof, and only if the host still means the same image at that moment (law 1)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from controller.domain.actions import Evict
+from controller.domain.desired import Desired, HostCopy
+from controller.domain.errors import MovedError, RefusedError, UnprovenError
+from controller.domain.observation import HostState, Observation, Present
+from controller.domain.policy import eviction_verdict
+from controller.domain.ports import Advance, Host, ImageDetail, Removal
+from controller.engine.prove import Proof, Prover
+
+
+class Evictor:
+    """Removes from hosts; look and removal of one host are one step that nothing of ours comes between."""
+
+    def __init__(self, prover: Prover) -> None:
+        self._prover = prover
+        self._looking: dict[str, asyncio.Lock] = {}
+
+    async def evict(self, action: Evict, host: Host, desired: Desired, seen: Observation, advance: Advance) -> Proof:
+        """Do it, and give the proof that allowed it.
+
+        Raises UnprovenError when the registry does not hold the content, MovedError when the host is not what the plan saw, RefusedError when
+        the engine refuses (in use, or it removed something else), RemoteError for other answers.
+        """
+        detail = await host.inspect(action.image_id)
+        proof = await self._prover.prove(action.target, action.copy.image, detail, action.copy.store, advance)
+        async with self._looking.setdefault(host.name, asyncio.Lock()):
+            copy = await _same_still(action, host, desired, seen)
+            await _remove(copy, host, detail)
+        return proof
+
+
+async def _same_still(action: Evict, host: Host, desired: Desired, seen: Observation) -> HostCopy:
+    """List the host again: the engine, the image under its name, and every guard must be as the plan saw them."""
+    state = await host.look()
+    planned = seen.hosts.get(host.name)
+    if not isinstance(planned, Present) or planned.value.engine_id != state.engine_id:
+        raise MovedError(f"{host.name} is another engine now ({state.engine_id}): nothing was removed")
+    images = tuple(image for image in state.images if image.id == action.image_id)
+    copies = desired.copies([(action.copy.host, HostState(state.engine_id, state.store, images))])
+    copy = next((copy for copy in copies if copy.tag == action.tag), None)
+    if copy is None:
+        raise MovedError(f"{action.tag.familiar} on {host.name} means {action.image_id[:19]} no more: look again")
+    held = eviction_verdict(action, copy)
+    if held is not None:
+        raise RefusedError(f"evicting {action.tag.familiar} from {host.name}", held[1])
+    return copy
+
+
+async def _remove(copy: HostCopy, host: Host, detail: ImageDetail) -> None:
+    if len(copy.image.tags) > 1:
+        _check(copy, await host.remove(str(copy.tag)), allowed=frozenset())
+        return
+    for reference in copy.image.repo_digests:
+        # An Id that several repositories know by digest answers 409: those names go first, the content stays with the tag.
+        if (reference.domain, reference.repository) != (copy.tag.domain, copy.tag.repository):
+            _check(copy, await host.remove(str(reference)), allowed=frozenset())
+    _check(copy, await host.remove(copy.image.id), allowed=frozenset({copy.image.id, *copy.image.manifests, *_chain(detail.diff_ids)}))
+
+
+def _check(copy: HostCopy, removal: Removal, *, allowed: frozenset[str]) -> None:
+    """Compare what the engine says that it deleted with what was proven."""
+    more = sorted(set(removal.deleted) - allowed)
+    if more:
+        raise UnprovenError(
+            f"evicting {copy.tag.familiar} from {copy.host.name}: the engine deleted more than was proven, {', '.join(more)}: "
+            "something moved this name at the same moment"
+        )
+
+
+def _chain(diff_ids: Sequence[str]) -> list[str]:
+    """The chain Ids by which a classic store names layers (image-spec, config.md, "Layer ChainID")."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(f"sha256:{hashlib.sha256(f'{chain[-1]} {diff_id}'.encode()).hexdigest()}" if chain else diff_id)
+    return chain

@@ -1,0 +1,92 @@
+"""The sentence of the program: observe -> plan -> guard -> apply -> assess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controller.domain.actions import Plan
+from controller.domain.desired import Desired
+from controller.domain.errors import RemoteError
+from controller.domain.observation import Observation
+from controller.domain.plan import make_plan
+from controller.domain.policy import guard
+from controller.domain.reference import Target
+from controller.domain.status import SetStatus, assess
+from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
+from controller.engine.manifests import Manifests
+from controller.engine.observe import Observer, World
+from controller.engine.push import recover
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found: the world, the guarded plan, and the status of every set."""
+
+    seen: Observation
+    plan: Plan
+    sets: tuple[SetStatus, ...]
+
+    @property
+    def converged(self) -> bool:
+        """No actions, nothing Unknown, nothing held back except by keep."""
+        return self.plan.converged
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One whole pass: what was found, what was done, and what is so afterwards."""
+
+    before: Look
+    outcomes: tuple[Outcome, ...]
+    after: Look
+
+
+class Reconciler:
+    """Brings the world to what is desired, one pass at a time."""
+
+    def __init__(self, world: World, *, actor: str) -> None:
+        self._world = world
+        self._manifests = Manifests()
+        self._observer = Observer(world, self._manifests)
+        self._applier = Applier(world, self._manifests, actor=actor)
+
+    async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
+        """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing."""
+        seen = await self._observer.observe(desired)
+        plan = guard(make_plan(desired, seen), desired, seen, allow_deletes=allow_deletes)
+        return Look(seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries))
+
+    async def apply(self, look: Look, desired: Desired, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
+        """apply: do the look's plan, or only this part of it, and remember each image's last error."""
+        outcomes = await self._applier.apply(only or look.plan, desired, look.seen, progress)
+        now = self._world.clock()
+        for target, error in errors_by_target(outcomes).items():
+            self._world.store.set_error(target, error, now)
+        return outcomes
+
+    async def reconcile(self, desired: Desired, progress: Progress, *, allow_deletes: int = 0) -> Pass:
+        """One pass: look, apply, and look again, because success is what was read back (law 5)."""
+        before = await self.look(desired, allow_deletes=allow_deletes)
+        if not before.plan.actions:
+            return Pass(before, (), before)
+        outcomes = await self.apply(before, desired, progress)
+        return Pass(before, outcomes, await self.look(desired, allow_deletes=allow_deletes))
+
+    async def recover(self) -> None:
+        """Before the first pass: take away what a crash in the middle of a push left on the hosts."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._world.hosts:
+                group.create_task(self._recover(name))
+
+    async def _recover(self, name: str) -> None:
+        if not self._world.store.open_pushes():
+            return
+        try:
+            state = await self._world.hosts[name].look()
+        except RemoteError:
+            return  # The entry stays open; the next start tries again.
+        await recover(self._world.store, self._world.hosts[name], state.engine_id)
+
+

@@ -1,0 +1,125 @@
+"""The only place where the parts meet: the rooms at the edge are put into the engine's ports."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.documents.loader import load
+from controller.domain.compile import compile_desired, registry_address
+from controller.domain.desired import Desired
+from controller.domain.errors import UsageError
+from controller.domain.observation import HostState
+from controller.domain.ports import Host, Registry, Store
+from controller.domain.reference import parse
+from controller.domain.spec import Access, Upstream, WharfSpec
+from controller.engine.observe import World
+from controller.engine.reconcile import Reconciler
+from controller.hosts.docker_engine import DockerHost
+from controller.registry.client import RegistryClient
+from controller.registry.credentials import Credentials, DockerConfig, FileCredentials
+from controller.store.location import state_file
+from controller.store.lock import ControllerLock
+from controller.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the files say: the desired state, and the Wharf document for what only the edge needs. `base` is the folder of its file."""
+
+    desired: Desired
+    wharf: WharfSpec
+    base: Path
+    files: tuple[Path, ...] = field(compare=False)
+
+
+def read(paths: Sequence[Path]) -> Setup:
+    """Read and check the files; DocumentsError with every problem."""
+    documents = load(paths)
+    desired = compile_desired(documents.wharfs, documents.sets)
+    located = documents.wharfs[0]
+    return Setup(desired, located.value.spec, Path(located.file).absolute().parent, documents.files)
+
+
+@asynccontextmanager
+async def open_world(
+    setup: Setup, store: Store, *, actor: str, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Reconciler]:
+    """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
+    async with AsyncExitStack() as stack:
+        config = DockerConfig()
+
+        def client(url: str, domain: str, access: Access) -> RegistryClient:
+            registry = RegistryClient(url, credentials=_credentials(access, domain, setup.base, config), ca_file=_resolved(access.ca_file, setup.base))
+            stack.push_async_callback(registry.close)
+            return registry
+
+        spec = setup.wharf
+        address = registry_address(spec)
+        registry = client(spec.registry.url, address, spec.registry)
+        upstreams = {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
+        own = _credentials(spec.registry, address, setup.base, config)
+        hosts: dict[str, Host] = {}
+        for host in setup.desired.hosts:
+            hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
+            stack.push_async_callback(engine.close)
+        world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, store, clock)
+        yield Reconciler(world, actor=actor)
+
+
+def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:
+    """Mirrors first, without the upstream's credentials: those belong to its own host (law 7)."""
+    domain = upstream.domain
+    url = upstream.url or f"https://{'registry-1.docker.io' if domain == 'docker.io' else domain}"
+    mirrors = (client(mirror, mirror.partition('//')[2], Access.model_validate({})) for mirror in upstream.mirrors)
+    return (*mirrors, client(url, domain, upstream))
+
+
+def _credentials(access: Access, domain: str, base: Path, config: DockerConfig) -> Credentials:
+    if access.username_file is not None and access.password_file is not None:
+        return FileCredentials(base / access.username_file, base / access.password_file)
+    return config.for_domain(domain)
+
+
+def _resolved(path: str | None, base: Path) -> Path | None:
+    return None if path is None else base / path
+
+
+@contextmanager
+def stored(setup: Setup, state: Path | None) -> Iterator[Store]:
+    """The store of the setup's Wharf, for reading commands: another controller may work on it meanwhile."""
+    store = SqliteStore(state_file(state, os.environ, setup.desired.wharf))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def locked(setup: Setup, state: Path | None) -> Iterator[Store]:
+    """The store, with the lock that lets one controller work on a Wharf; LockedError when another one does."""
+    path = state_file(state, os.environ, setup.desired.wharf)
+    with ControllerLock(path), stored(setup, state) as store:
+        yield store
+
+
+def confirm_engines(setup: Setup, store: Store, names: Iterable[str]) -> None:
+    """Forget which engines these hosts were: the next look takes what is there. UsageError for a name that is no host."""
+    known = {host.name for host in setup.desired.hosts}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--confirm-engine {name}: no such host; the file has {', '.join(sorted(known)) or 'none'}")
+        store.forget_engine(name)
+
+
+async def host_contents(engine: str) -> HostState:
+    """What one engine holds, for a draft; RemoteError when it does not answer."""
+    host = DockerHost("local", engine, credentials=DockerConfig().for_domain("docker.io"))
+    try:
+        return await host.look()
+    finally:
+        await host.close()

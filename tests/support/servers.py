@@ -1,0 +1,196 @@
+"""A real Docker Engine and a real Distribution registry, each with ports, sockets and data of its own below one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import docker
+import yaml
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One child process, its log file, and the id by which it is ended. `home` is made when missing."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.log = home / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        home.mkdir(parents=True, exist_ok=True)
+
+    def _spawn(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+        (self.home / "pid").write_text(str(self.process.pid))
+
+    def _wait(self, ready: Any, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                break
+            if ready():
+                return
+            time.sleep(0.05)
+        tail = self.log.read_text(errors="replace")[-2000:]
+        self.stop()
+        raise RuntimeError(f"{type(self).__name__} in {self.home} did not start; its log ends with:\n{tail}")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the process and wait for it; SIGKILL with `kill`, or when SIGTERM was not enough."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+class RegistryServer(Server):
+    """CNCF Distribution (`docker-registry serve`). `extra` is merged into its configuration."""
+
+    def __init__(self, home: Path, port: int = 0, extra: dict[str, Any] | None = None, binary: str = "docker-registry") -> None:
+        super().__init__(home)
+        self.port = port or free_port()
+        self.binary = binary
+        self.config = home / "config.yml"
+        self.config.write_text(yaml.safe_dump(_merge({
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(home / "data")}, "delete": {"enabled": True}},
+            "http": {"addr": f"127.0.0.1:{self.port}"},
+        }, extra or {})))
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def start(self) -> RegistryServer:
+        self._spawn([self.binary, "serve", str(self.config)])
+        self._wait(self._answers)
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/v2/", timeout=2):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+
+
+class EngineServer(Server):
+    """dockerd with the classic (overlay2) image store, no network of its own, reachable by a Unix socket.
+
+    Unix socket paths are limited to 107 bytes, so `home` should be short.
+    """
+
+    def __init__(self, home: Path, *, binary: str = "dockerd", extra: list[str] | None = None) -> None:
+        super().__init__(home)
+        self.binary = binary
+        self.extra = extra or []
+        self.socket = home / "docker.sock"
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def command(self) -> list[str]:
+        return [
+            self.binary, "--data-root", str(self.home / "data"), "--exec-root", str(self.home / "exec"),
+            "--pidfile", str(self.home / "dockerd.pid"), "-H", self.url, "--bridge=none", "--iptables=false",
+            # An empty file: the machine's own /etc/docker/daemon.json is never read.
+            "--config-file", str(self._config()), *self.extra,
+        ]
+
+    def _config(self) -> Path:
+        config = self.home / "daemon.json"
+        if not config.exists():
+            config.write_text("{}")
+        return config
+
+    def start(self) -> EngineServer:
+        (self.home / "dockerd.pid").unlink(missing_ok=True)
+        self._spawn(self.command())
+        self._wait(self._answers)
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            with self.client(timeout=2) as client:
+                return bool(client.ping())
+        except (docker.errors.DockerException, OSError):
+            return False
+
+    def client(self, timeout: float = 120) -> Any:
+        """A docker SDK client; use it with `with contextlib.closing(...)` or close it."""
+        return _ClosingClient(base_url=self.url, timeout=timeout)
+
+    def docker(self, *arguments: str, stdin: bytes | None = None) -> str:
+        """Run the docker command line against this engine; its output, or CalledProcessError."""
+        environment = {**os.environ, "DOCKER_HOST": self.url, "DOCKER_CONFIG": str(self.home / "config"), "DOCKER_BUILDKIT": "0"}
+        done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, check=False, env=environment)
+        if done.returncode:
+            raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr.decode(errors='replace')}")
+        return done.stdout.decode().strip()
+
+
+class _ClosingClient(docker.DockerClient):
+    def __enter__(self) -> _ClosingClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in extra.items():
+        merged[key] = _merge(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return merged
+
+
+def missing_parts() -> list[str]:
+    """The binaries that are not on this machine; `make setup-test` installs them."""
+    return [name for name in ("dockerd", "docker-registry") if shutil.which(name) is None]
+
+
+def build_image(engine: EngineServer, tag: str, files: dict[str, bytes], labels: dict[str, str] | None = None) -> str:
+    """Build a FROM-scratch image of some files on an engine with the legacy builder; its Id. Needs no network."""
+    import io
+    import tarfile
+
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        lines = ["FROM scratch"] + [f"COPY {name} /{name}" for name in files] + [f"LABEL {k}={json.dumps(v)}" for k, v in (labels or {}).items()]
+        for name, data in {"Dockerfile": "\n".join(lines).encode(), **files}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    context.seek(0)
+    with engine.client() as client:
+        image, _ = client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)
+        return str(image.id)
