@@ -32,7 +32,7 @@ def compile_desired(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[Ima
     """The desired state of the one Wharf that the documents hold.
 
     Raises DocumentsError with every contradiction: no Wharf or several, a set for another one, twice the same name, an image with two sources,
-    two entries for one host name, present and absent at once, a domain that is not under `upstreams`, a host that is not there.
+    two entries for one host name, present and absent at once, a host that is not there.
     """
     problems: list[Problem] = []
     wharf = _the_one(wharfs, sets, problems)
@@ -85,7 +85,6 @@ class _Compiler:
         self._spec = wharf.value.spec
         self._problems = problems
         self._address = registry_address(self._spec)
-        self._upstreams = {parse(f"{upstream.domain}/x").domain for upstream in self._spec.upstreams}
         self._host_names = {host.name for host in self._spec.hosts}
         self._sets: list[str] = []
         self._images: list[DesiredImage] = []
@@ -108,6 +107,7 @@ class _Compiler:
             images=tuple(self._images),
             hosts=tuple(self._hosts),
             deferred=tuple(self._deferred),
+            upstreams=frozenset(parse(f"{upstream.domain}/x").domain for upstream in spec.upstreams),
             internet=spec.internet,
             immutable=Patterns(spec.immutable_tags),
             refresh=spec.refresh,
@@ -207,9 +207,6 @@ class _Compiler:
         own = {self._address, *self._spec.registry.aliases}
         if reference.domain in own:
             self._problems.append(Problem(place, repr(name), "a name without the registry's own address"))
-        elif reference.domain not in self._upstreams:
-            listed = ", ".join(sorted(self._upstreams)) or "none"
-            self._problems.append(Problem(place, f"domain {reference.domain!r}", f"one that is under spec.upstreams of the Wharf ({listed})"))
         return reference
 
     def _check_sources(self, entry: ImageEntry, located: Located[ImageSet], at: tuple[str | int, ...]) -> None:

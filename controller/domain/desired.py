@@ -110,7 +110,8 @@ class HostCopy:
 
 @dataclass(frozen=True)
 class Desired:
-    """All that the documents of one Wharf ask for. `addresses` are all the names of the registry; `sets` every set's name, empty ones too."""
+    """All that the documents of one Wharf ask for. `addresses` are all the names of the registry; `sets` every set's name, empty ones too;
+    `upstreams` the only domains that are ever contacted."""
 
     wharf: str
     addresses: frozenset[str]
@@ -118,6 +119,7 @@ class Desired:
     images: tuple[DesiredImage, ...] = ()
     hosts: tuple[DesiredHost, ...] = ()
     deferred: tuple[Deferred, ...] = ()
+    upstreams: frozenset[str] = frozenset()
     internet: Internet = Internet.ALLOW
     immutable: Patterns = field(default_factory=Patterns)
     refresh: float = 3600.0
@@ -136,6 +138,10 @@ class Desired:
     @cached_property
     def _by_host_name(self) -> dict[Reference, Target]:
         return {image.host_name: image.target for image in self.images}
+
+    def may_ask(self, domain: str) -> bool:
+        """Whether an upstream may be contacted at all."""
+        return domain in self.upstreams and self.internet is not Internet.DENY
 
     def sets_of(self, target: Target) -> tuple[str, ...]:
         """The names of the sets that list it, sorted."""

@@ -35,7 +35,7 @@ from controller.domain.actions import Action, Basis, Copy, Delete, Evict, HeldBa
 from controller.domain.desired import Desired, DesiredHost, DesiredImage, HostCopy
 from controller.domain.observation import Absent, Fact, Held, HostState, Observation, Present, Unknown
 from controller.domain.reference import Reference, Target
-from controller.domain.spec import Ensure, Internet, OnConflict
+from controller.domain.spec import Ensure, OnConflict
 
 Found = Iterator[Action | HeldBack]
 
@@ -176,9 +176,10 @@ def _copy(case: _Case, source: Reference) -> Found:
 
 
 def _not_asked(case: _Case, source: Reference) -> HeldBack:
-    if case.desired.internet is Internet.DENY:
-        return case.held(Kind.COPY, Reason.DENIED, f"spec.internet is Deny, so {source} is not asked for")
-    return case.held(Kind.COPY, Reason.UNKNOWN, f"{source} was not asked for")
+    if case.desired.may_ask(source.domain):
+        return case.held(Kind.COPY, Reason.UNKNOWN, f"{source} was not asked for")
+    rule = "spec.internet is Deny" if source.domain in case.desired.upstreams else f"{source.domain} is not under spec.upstreams"
+    return case.held(Kind.COPY, Reason.DENIED, f"{rule}, so {source} is not asked for")
 
 
 def _copy_of(case: _Case, source: Reference, offered: Held, reason: Reason, message: str, replaces: str = "") -> Copy:

@@ -13,7 +13,7 @@ from controller.domain.errors import NotFoundError, RemoteError, UnreachableErro
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
 from controller.domain.ports import Host, Registry, Store
 from controller.domain.reference import Reference, Target
-from controller.domain.spec import Ensure, Internet
+from controller.domain.spec import Ensure
 from controller.engine.manifests import Manifests, content_size, identities
 
 log = logging.getLogger(__name__)
@@ -235,8 +235,8 @@ class Observer:
 
 
 def _must_ask(desired: Desired, image: DesiredImage, held: Fact[Held] | None) -> bool:
-    """Whether upstream has to be asked: never with internet Deny, nor for what can't change and is held already."""
-    if image.upstream is None or image.ensure is Ensure.ABSENT or desired.internet is Internet.DENY:
+    """Whether upstream has to be asked: never where the file forbids it, nor for what can't change and is held already."""
+    if image.upstream is None or image.ensure is Ensure.ABSENT or not desired.may_ask(image.upstream.domain):
         return False
     if not isinstance(held, Present):
         return True

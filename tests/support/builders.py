@@ -40,6 +40,7 @@ def host(name: str = "local", *, absent: Iterable[str] | None = None, adopt: Ite
 def desired(images: Iterable[DesiredImage] = (), hosts: Iterable[DesiredHost] = (), **more: Any) -> Desired:
     """A desired state; its sets are those of its images."""
     images = tuple(images)
+    more.setdefault("upstreams", frozenset({"docker.io", "quay.io"}))
     more.setdefault("sets", tuple(sorted({each.image_set for each in images})))
     return Desired("default", frozenset({ADDRESS}), images=images, hosts=tuple(hosts), **more)
 

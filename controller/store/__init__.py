@@ -1,0 +1,1 @@
+"""What must outlive a restart: first seen, push journal, what was pushed, engines, errors, the audit trail."""
