@@ -21,7 +21,7 @@ from controller.engine.observe import World
 from controller.engine.reconcile import Reconciler
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
-from controller.registry.credentials import Credentials, DockerConfig, FileCredentials
+from controller.registry.credentials import Credentials, from_docker_config, from_files
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -51,10 +51,8 @@ async def open_world(
 ) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
-        config = DockerConfig()
-
         def client(url: str, domain: str, access: Access) -> RegistryClient:
-            registry = RegistryClient(url, credentials=_credentials(access, domain, setup.base, config), ca_file=_resolved(access.ca_file, setup.base))
+            registry = RegistryClient(url, credentials=_credentials(access, domain, setup.base), ca_file=_resolved(access.ca_file, setup.base))
             stack.push_async_callback(registry.close)
             return registry
 
@@ -62,7 +60,7 @@ async def open_world(
         address = registry_address(spec)
         registry = client(spec.registry.url, address, spec.registry)
         upstreams = {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
-        own = _credentials(spec.registry, address, setup.base, config)
+        own = _credentials(spec.registry, address, setup.base)
         hosts: dict[str, Host] = {}
         for host in setup.desired.hosts:
             hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
@@ -75,14 +73,14 @@ def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], R
     """Mirrors first, without the upstream's credentials: those belong to its own host (law 7)."""
     domain = upstream.domain
     url = upstream.url or f"https://{'registry-1.docker.io' if domain == 'docker.io' else domain}"
-    mirrors = (client(mirror, mirror.partition('//')[2], Access.model_validate({})) for mirror in upstream.mirrors)
+    mirrors = (client(mirror, mirror.partition("//")[2], Access.model_validate({})) for mirror in upstream.mirrors)
     return (*mirrors, client(url, domain, upstream))
 
 
-def _credentials(access: Access, domain: str, base: Path, config: DockerConfig) -> Credentials:
+def _credentials(access: Access, domain: str, base: Path) -> Credentials:
     if access.username_file is not None and access.password_file is not None:
-        return FileCredentials(base / access.username_file, base / access.password_file)
-    return config.for_domain(domain)
+        return from_files(base / access.username_file, base / access.password_file)
+    return from_docker_config(domain)
 
 
 def _resolved(path: str | None, base: Path) -> Path | None:
@@ -118,7 +116,7 @@ def confirm_engines(setup: Setup, store: Store, names: Iterable[str]) -> None:
 
 async def host_contents(engine: str) -> HostState:
     """What one engine holds, for a draft; RemoteError when it does not answer."""
-    host = DockerHost("local", engine, credentials=DockerConfig().for_domain("docker.io"))
+    host = DockerHost("local", engine)
     try:
         return await host.look()
     finally:

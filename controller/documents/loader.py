@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from controller.documents.yaml_nodes import Document, path_words, read_documents
+from controller.documents import explain
+from controller.documents.yaml_nodes import Document, read_documents
 from controller.domain.problems import DocumentsError, Place, Problem
 from controller.domain.spec import API_VERSION, ImageSet, Wharf
 
 MAX_FILE = 16 << 20
 """Bytes. Ten thousand images take about one megabyte."""
 
-_KINDS: dict[str, type[Wharf] | type[ImageSet]] = {"Wharf": Wharf, "ImageSet": ImageSet}
+_KINDS: dict[str, type[Wharf | ImageSet]] = {"Wharf": Wharf, "ImageSet": ImageSet}
 
 ValueT = TypeVar("ValueT")
 
@@ -35,13 +36,13 @@ class Located(Generic[ValueT]):
         return self.document.file
 
     def place(self, *loc: str | int) -> Place:
-        """The place of a field, by its path in the file's words."""
+        """The place of a field, by its path in the file's words: ("spec", "images", 3, "name"). Of what is around it when it is not said."""
         return self.document.place(*loc)
 
 
 @dataclass(frozen=True)
 class Documents:
-    """All documents of some files, and the files that were read."""
+    """All documents of some files, in their order, and the files that were read, absolute."""
 
     wharfs: tuple[Located[Wharf], ...]
     sets: tuple[Located[ImageSet], ...]
@@ -49,160 +50,104 @@ class Documents:
 
 
 def load(paths: Sequence[Path]) -> Documents:
-    """Read files, and every *.yaml and *.yml in folders.
+    """Read files, and every *.yaml and *.yml in folders; what is given twice is read once.
 
     Raises DocumentsError with all problems of all files: unreadable, no YAML, unknown fields, values that do not fit.
     """
-    problems: list[Problem] = []
-    files = list(_files(paths, problems))
-    wharfs: list[Located[Wharf]] = []
-    sets: list[Located[ImageSet]] = []
+    reader = _Reader()
+    files = reader.files(paths)
     for file in files:
-        for document in _documents(file, problems):
-            found = _checked(document, problems)
-            if isinstance(found, Wharf):
-                wharfs.append(Located(found, document))
-            elif found is not None:
-                sets.append(Located(found, document))
-    if problems:
-        raise DocumentsError(problems)
-    return Documents(tuple(wharfs), tuple(sets), tuple(file.absolute() for file in files))
+        reader.read(file)
+    if reader.problems:
+        raise DocumentsError(reader.problems)
+    return Documents(tuple(reader.wharfs), tuple(reader.sets), tuple(file.absolute() for file in files))
 
 
-def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterable[Path]:
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        below = path.rglob("*")
-        inside = sorted(p for p in below if p.suffix in {".yaml", ".yml"} and p.is_file() and not _hidden(p, path))
-        if not inside:
-            problems.append(Problem(Place(str(path)), "a folder without *.yaml files", "desired-state files"))
-        yield from inside
+class _Reader:
+    """Collects documents and problems."""
 
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.wharfs: list[Located[Wharf]] = []
+        self.sets: list[Located[ImageSet]] = []
 
-def _hidden(path: Path, top: Path) -> bool:
-    """Kubernetes keeps the versions of a mounted folder in hidden folders beside the links to them."""
-    return any(part.startswith(".") for part in path.relative_to(top).parts)
+    def files(self, paths: Sequence[Path]) -> list[Path]:
+        """Every file once, in the order given; those of a folder sorted."""
+        found: dict[str, Path] = {}
+        for path in paths:
+            inside = sorted(self._below(path)) if os.path.isdir(path) else [path]  # noqa: PTH112 - Path.is_dir raises on a name that is too long
+            if not inside:
+                self._problem(path, "a folder without *.yaml files", "desired-state files")
+            for file in inside:
+                found.setdefault(os.path.realpath(file), file)
+        return list(found.values())
 
+    def read(self, file: Path) -> None:
+        """Every document of a file."""
+        text = self._text(file)
+        if text is None:
+            return
+        documents, problems = read_documents(text, str(file))
+        if not documents and not problems:
+            self._problem(file, "nothing", "documents of kind Wharf or ImageSet")
+        # What YAML could not say is None in the values: its place has its problem already.
+        told = {(problem.place.line, problem.place.column) for problem in problems}
+        for document in documents:
+            problems.extend(each for each in self._check(document) if (each.place.line, each.place.column) not in told)
+        self.problems.extend(problems)
 
-def _documents(file: Path, problems: list[Problem]) -> list[Document]:
-    text = _text(file, problems)
-    if text is None:
+    def _below(self, folder: Path) -> Iterator[Path]:
+        """The files in a folder, through links to folders too. One that can't be listed is a problem, never an empty one (law 2).
+
+        Hidden ones are left out: Kubernetes keeps a mounted folder's versions in hidden folders, beside links to the files.
+        """
+        seen: set[str] = set()
+        for top, folders, names in os.walk(folder, onerror=self._unreadable, followlinks=True):
+            real = os.path.realpath(top)
+            folders[:] = () if real in seen else [name for name in folders if not name.startswith(".")]
+            if real not in seen:
+                yield from (Path(top, name) for name in names if name.endswith((".yaml", ".yml")) and not name.startswith("."))
+            seen.add(real)
+
+    def _unreadable(self, error: OSError) -> None:
+        self._problem(Path(str(error.filename)), error.strerror or "a folder that can't be read", "a folder that can be listed")
+
+    def _text(self, file: Path) -> str | None:
+        try:
+            with file.open("rb") as opened:
+                raw = opened.read(MAX_FILE + 1)
+            if len(raw) > MAX_FILE:
+                self._problem(file, f"more than {MAX_FILE >> 20} MiB", "a desired-state file")
+                return None
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start]
+            place = Place(str(file), before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+            self.problems.append(Problem(place, "bytes that are no UTF-8", "a text file"))
+        except OSError as error:
+            self._problem(file, error.strerror or str(error), "a file that can be read")
+        return None
+
+    def _check(self, document: Document) -> list[Problem]:
+        """Keep a document that fits its model; the problems of one that does not."""
+        said = document.value
+        if not isinstance(said, dict):
+            return [Problem(document.place(), explain.shown(document.node()), "a mapping with apiVersion, kind, metadata and spec")]
+        kind = said.get("kind")
+        model = _KINDS.get(kind) if isinstance(kind, str) else None
+        if model is None:
+            expected = {"apiVersion": repr(API_VERSION), "kind": " or ".join(map(repr, _KINDS))}
+            wrong = expected if said.get("apiVersion") != API_VERSION else ["kind"]
+            return [Problem(document.place(name), explain.shown(document.node(name)), f"{name}: {expected[name]}") for name in wrong]
+        try:
+            value = model.model_validate(said)
+        except ValidationError as error:
+            return explain.problems(document, model, error)
+        if isinstance(value, Wharf):
+            self.wharfs.append(Located(value, document))
+        else:
+            self.sets.append(Located(value, document))
         return []
-    documents, found = read_documents(text, str(file))
-    problems.extend(found)
-    if not documents and not found:
-        problems.append(Problem(Place(str(file)), "nothing", "documents of kind Wharf or ImageSet"))
-    return [document for document in documents if document.value is not None or not document.problems]
 
-
-def _text(file: Path, problems: list[Problem]) -> str | None:
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_FILE + 1)
-        if len(raw) > MAX_FILE:
-            problems.append(Problem(Place(str(file)), f"more than {MAX_FILE >> 20} MiB", "a desired-state file"))
-            return None
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        problems.append(Problem(Place(str(file), line), "bytes that are no UTF-8", "a text file"))
-    except OSError as error:
-        problems.append(Problem(Place(str(file)), error.strerror or "a file that can't be read", "a file that can be read"))
-    return None
-
-
-def _checked(document: Document, problems: list[Problem]) -> Wharf | ImageSet | None:
-    said = document.value
-    if not isinstance(said, dict):
-        problems.append(Problem(document.place(), _shown(said), "a mapping with apiVersion, kind, metadata and spec"))
-        return None
-    if said.get("apiVersion") != API_VERSION:
-        problems.append(Problem(document.place("apiVersion"), _shown(said.get("apiVersion")), f"apiVersion: {API_VERSION}"))
-        return None
-    kind = _KINDS.get(said["kind"]) if isinstance(said.get("kind"), str) else None
-    if kind is None:
-        problems.append(Problem(document.place("kind"), _shown(said.get("kind")), "kind: Wharf or ImageSet"))
-        return None
-    try:
-        return kind.model_validate(said)
-    except ValidationError as error:
-        problems.extend(_problem(document, kind, each) for each in error.errors(include_url=False))
-    return None
-
-
-def _problem(document: Document, kind: type[BaseModel], error: Any) -> Problem:
-    loc: tuple[str | int, ...] = error["loc"]
-    what, found = error["type"], _shown(error["input"])
-    if what == "extra_forbidden":
-        return Problem(document.key_place(*loc), f"the unknown field {loc[-1]!r}", _known_fields(kind, loc))
-    if what == "missing":
-        at = document.place(*loc[:-1])
-        return Problem(Place(at.file, at.line, at.column, path_words(loc)), "nothing", f"the field {loc[-1]!r}")
-    place = document.place(*loc)
-    if what == "value_error":
-        words = str(error["ctx"]["error"])
-        found = "a combination that does not fit" if isinstance(error["input"], dict) else found
-        return Problem(place, found, words.removeprefix("expected "))
-    return Problem(place, found, _expected(error))
-
-
-_WORDS = {
-    "string_type": "a text; put it in quotes if it is one",
-    "string_too_short": "a text that is not empty",
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-}
-
-
-def _expected(error: Any) -> str:
-    context = error.get("ctx", {})
-    if error["type"] in {"enum", "literal_error"}:
-        return str(context["expected"])
-    if error["type"] == "string_pattern_mismatch":
-        return f"a text like {context['pattern']}"
-    words: str = _WORDS.get(error["type"], error["msg"])
-    return words[:1].lower() + words[1:]
-
-
-def _known_fields(kind: type[BaseModel], loc: tuple[str | int, ...]) -> str:
-    """The fields that may stand there, the nearest one first when it looks like a slip."""
-    model: type[BaseModel] | None = kind
-    for step in loc[:-1]:
-        model = _model_below(model, step) if model and isinstance(step, str) else model
-    if model is None:
-        return "a known field"
-    names = [info.alias or name for name, info in model.model_fields.items()]
-    near = get_close_matches(str(loc[-1]), names, 1)
-    return f"{near[0]!r}?" if near else f"one of {', '.join(names)}"
-
-
-def _model_below(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    info = next((info for field_name, info in model.model_fields.items() if name in (info.alias, field_name)), None)
-    return _first_model(info.annotation) if info else None
-
-
-def _first_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for each in getattr(annotation, "__args__", ()) if (found := _first_model(each))), None)
-
-
-def _shown(value: Any) -> str:
-    """A found value in short."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(str(value)) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - as much as fits a line
+    def _problem(self, path: Path, found: str, expected: str) -> None:
+        self.problems.append(Problem(Place(str(path)), found, expected))

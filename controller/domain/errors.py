@@ -30,7 +30,12 @@ class UsageError(WharfError):
 
 
 class InvalidReferenceError(UsageError):
-    """A text that is no image reference, or one with a tag and a digest that can't both be meant."""
+    """A text that is no image reference and no pattern. `found` says which part is wrong, `expected` what stands there by the grammar."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(f"{found}; expected {expected}")
+        self.found = found
+        self.expected = expected
 
 
 class MovedError(WharfError):

@@ -14,6 +14,7 @@ from controller.domain.errors import InvalidReferenceError
 
 DOCKER_IO = "docker.io"
 DEFAULT_TAG = "latest"
+_DOCKER_IO_TOO = {"index.docker.io", "registry-1.docker.io"}
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -23,6 +24,10 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
 _MAX_REPOSITORY = 255
+_SHOWN = 60
+_NAME_GLOB = re.compile(r"[A-Za-z0-9*?._-]+(?:/[A-Za-z0-9*?._-]+)*")
+_TAG_GLOB = re.compile(r"[A-Za-z0-9*?._-]+")
+_DOMAIN_GLOB = re.compile(r"(?:[A-Za-z0-9*?.-]+|\[[a-fA-F0-9:*?]+\])(?::[0-9*?]+)?")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -67,8 +72,8 @@ class Reference:
 
     @property
     def familiar_repository(self) -> str:
-        """The repository the way people write it: without docker.io and library/."""
-        if self.domain != DOCKER_IO:
+        """The repository the way people write it: without docker.io and library/, unless its first part would be taken for a domain."""
+        if self.domain != DOCKER_IO or split_domain(self.repository)[0]:
             return f"{self.domain}/{self.repository}"
         return self.repository.removeprefix("library/") if self.repository.count("/") == 1 else self.repository
 
@@ -84,8 +89,14 @@ class Reference:
 
 
 def domain_as_component(domain: str) -> str:
-    """A domain as the first part of a repository name: a registry refuses ports and uppercase letters there."""
-    return domain.lower().replace(":", "_").replace("[", "").replace("]", "")
+    """A domain as the first part of a repository name, where a registry refuses ports and uppercase letters: `host:8443` is host_8443.
+
+    An IPv6 address loses its brackets and colons, `[::1]:5000` is x_x_1_5000. Two domains become one only when they differ in case alone.
+    """
+    address, bracket, port = domain.lower().rpartition("]")
+    if not bracket:
+        return port.replace(":", "_")
+    return "_".join(part or "x" for part in address.removeprefix("[").split(":")) + port.replace(":", "_")
 
 
 def split_domain(text: str) -> tuple[str, str]:
@@ -103,27 +114,27 @@ def parse(text: str) -> Reference:
     Raises InvalidReferenceError, which names the part that is wrong.
     """
     if not text or text != text.strip():
-        raise InvalidReferenceError(f"{text!r} is no image reference: it is empty or has white space around it")
+        raise InvalidReferenceError(f"{_short(text)}, which is empty or has white space around it", "an image name")
     if _BARE_ID.fullmatch(text):
-        raise InvalidReferenceError(f"{text!r} is an image Id, not a name")
+        raise InvalidReferenceError(f"{_short(text)}, which is an image Id", "an image name")
     named, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise InvalidReferenceError(f"{text!r}: {digest!r} is no digest; expected sha256:<64 hex digits>")
+        raise InvalidReferenceError(f"{_short(text)}, in which {_short(digest)} is no digest", "sha256:<64 lowercase hex digits>")
     domain, rest = split_domain(named)
     repository, colon, tag = rest.partition(":")
     if colon and not _TAG.fullmatch(tag):
-        raise InvalidReferenceError(f"{text!r}: {tag!r} is no tag; expected up to 128 of letters, digits, '_', '.', '-'")
+        raise InvalidReferenceError(f"{_short(text)}, in which {_short(tag)} is no tag", "up to 128 letters, digits, '_', '.' and '-'")
     if domain and not _DOMAIN.fullmatch(domain):
-        raise InvalidReferenceError(f"{text!r}: {domain!r} is no registry domain")
-    if domain in {"index.docker.io", "registry-1.docker.io"}:
+        raise InvalidReferenceError(f"{_short(text)}, in which {_short(domain)} is no registry domain", "host or host:port before the first '/'")
+    if domain in _DOCKER_IO_TOO:
         domain = DOCKER_IO
     if not _REPOSITORY.fullmatch(repository):
-        raise InvalidReferenceError(f"{text!r}: {repository!r} is no repository; expected lowercase parts separated by '/'")
+        raise InvalidReferenceError(f"{_short(text)}, in which {_short(repository)} is no repository", "lowercase parts separated by '/'")
     domain = domain or DOCKER_IO
     if domain == DOCKER_IO and "/" not in repository:
         repository = f"library/{repository}"
     if len(domain) + 1 + len(repository) > _MAX_REPOSITORY:
-        raise InvalidReferenceError(f"{text!r}: longer than {_MAX_REPOSITORY} characters")
+        raise InvalidReferenceError(_short(text), f"a domain and a repository of at most {_MAX_REPOSITORY} characters")
     return Reference(domain, repository, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
@@ -134,10 +145,10 @@ def parse_local(text: str) -> Target:
     """
     domain, _ = split_domain(text.partition("@")[0])
     if domain:
-        raise InvalidReferenceError(f"{text!r} has a domain; a local name has none")
+        raise InvalidReferenceError(f"{_short(text)}, which has a domain", "a local name, which has none")
     reference = parse(text)
     if reference.digest:
-        raise InvalidReferenceError(f"{text!r} has a digest; a tag is named here")
+        raise InvalidReferenceError(f"{_short(text)}, which has a digest", "a local name with a tag")
     return Target(text.partition(":")[0], reference.tag)
 
 
@@ -175,16 +186,14 @@ class Pattern:
 @lru_cache(maxsize=4096)
 def pattern_expression(text: str) -> str:
     """The regular expression that a glob stands for, over `domain/repository:tag`; InvalidReferenceError when it is none."""
-    if not re.fullmatch(r"[A-Za-z0-9*?._/:\[\]-]+", text) or "@" in text:
-        raise InvalidReferenceError(f"{text!r} is no pattern; expected a name in which '*' and '**' may stand, such as cyroid/**:v*")
     domain, rest = split_domain(text)
     name, colon, tag = rest.partition(":")
-    if not name or name.startswith("/") or name.endswith("/") or "//" in name or (colon and not tag):
-        raise InvalidReferenceError(f"{text!r} is no pattern; a part of it is empty")
-    if not domain and not name.startswith("**"):
+    if not (_NAME_GLOB.fullmatch(name) and (not colon or _TAG_GLOB.fullmatch(tag)) and (not domain or _DOMAIN_GLOB.fullmatch(domain))):
+        raise InvalidReferenceError(_short(text), "a name in which '*', '**' and '?' may stand, such as cyroid/**:v*")
+    if domain in _DOCKER_IO_TOO or (not domain and not name.startswith("**")):
         domain = DOCKER_IO
-        if "/" not in name:
-            name = f"library/{name}"
+    if domain == DOCKER_IO and "/" not in name and not name.startswith("**"):
+        name = f"library/{name}"
     full = f"{domain}/{name}" if domain else name
     return f"{_glob(full)}:{_glob(tag) if colon else '.*'}"
 
@@ -192,3 +201,8 @@ def pattern_expression(text: str) -> str:
 def _glob(text: str) -> str:
     parts = re.split(r"(\*\*|\*|\?)", text)
     return "".join({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part)) for part in parts)
+
+
+def _short(text: str) -> str:
+    """A text as messages quote it."""
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")

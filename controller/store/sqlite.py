@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,108 +11,76 @@ from pathlib import Path
 from controller.domain.errors import UsageError
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE first_seen (
-        host TEXT NOT NULL, image_id TEXT NOT NULL, tag TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (host, image_id, tag)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE push_journal (
-        engine_id TEXT NOT NULL, reference TEXT NOT NULL, image_id TEXT NOT NULL, host TEXT NOT NULL, existed INTEGER NOT NULL,
-        PRIMARY KEY (engine_id, reference, image_id)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE last_pushed (
-        engine_id TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (engine_id, repository, tag)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE engines (host TEXT PRIMARY KEY, engine_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE errors (
-        repository TEXT NOT NULL, tag TEXT NOT NULL, error TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (repository, tag)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE audit (
-        id INTEGER PRIMARY KEY, at REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, image TEXT NOT NULL, host TEXT NOT NULL,
-        reason TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL, error TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX audit_by_image ON audit (image, id);
-    """,
-)
-"""Each entry brings the schema one version further; only ever appended to."""
+from controller.store.schema import open_to_read, open_to_write, transaction
 
 _AUDIT = "at, actor, action, image, host, reason, before, after, bytes, seconds, error"
 
 
 class SqliteStore:
-    """Fulfils `domain.ports.Store`. Safe to use from several threads; readers and one controller may have the file open at once."""
+    """Fulfils `domain.ports.Store`. Safe to use from several threads; readers and one controller may have the file open at once.
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises UsageError when it can't be used; nothing of it is ever thrown away."""
+    Every method raises UsageError when the file can't be used: corrupt, of a newer wharf, of another program, not writable, the disk full.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or make the file; nothing of it is ever thrown away.
+
+        With `read_only` it is neither made nor changed: `first_seen` and `set_engine` answer and keep nothing, the other writes are refused.
+        """
         self._path = path
+        self._read_only = read_only
         self._guard = threading.RLock()
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
-
-    def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        # FULL: a journal entry must be on the disk before the tag that it tells of is on an engine.
-        self._db.execute("PRAGMA synchronous = FULL")
-        with self._transaction():
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(_MIGRATIONS):
-                raise UsageError(f"{self._path}: written by a newer wharf (schema {version}, this one knows {len(_MIGRATIONS)}): use that one")
-            for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-                for statement in filter(str.strip, script.split(";")):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {number}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, which takes the write lock at its start: nothing that it read can change under it."""
-        with self._guard:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise self._unusable(error) from None
-                raise
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with self._guard:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> UsageError:
-        words = getattr(error, "strerror", None) or str(error)
-        return UsageError(f"the state file {self._path} can't be used: {words}. Mend it, or name another one with --state; it is never deleted by itself")
+        with self._errors_told():
+            self._db = open_to_read(path) if read_only else open_to_write(path)
 
     def close(self) -> None:
         """Close the file."""
         with self._guard:
             self._db.close()
 
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(
+                f"the state file {self._path} can't be used: {words}. Mend it, or name another one with --state; wharf never deletes it"
+            ) from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._read_only:
+            raise UsageError(f"the state file {self._path} was opened for reading only")
+        with self._guard, self._errors_told(), transaction(self._db):
+            yield self._db
+
+    def _write(self, statement: str, values: Sequence[object]) -> None:
+        with self._writing() as db:
+            db.execute(statement, values)
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        with self._guard, self._errors_told():
+            return self._db.execute(query, values).fetchall()
+
     # First seen.
 
     def first_seen(self, host: str, pairs: Iterable[tuple[str, str]], now: float) -> Mapping[tuple[str, str], float]:
-        """When each (image Id, tag) of a host was seen first; what is no more there is forgotten, so that a return counts anew."""
+        """When each (image Id, tag) of a host was seen first; what is no more there is forgotten, so that a return counts anew.
+
+        Never later than now: when the clock was set back, the grace period begins again instead of lasting until the old time returns.
+        """
         wanted = list(dict.fromkeys(pairs))
-        known = self._first_seen_of(host)
-        new = [pair for pair in wanted if pair not in known]
-        gone = known.keys() - set(wanted)
-        if new or gone:
-            with self._transaction() as db:
-                db.executemany("INSERT OR IGNORE INTO first_seen VALUES (?, ?, ?, ?)", [(host, *pair, now) for pair in new])
-                db.executemany("DELETE FROM first_seen WHERE host = ? AND image_id = ? AND tag = ?", [(host, *pair) for pair in gone])
-        # A clock that was set back must not make a grace period end sooner or never: nothing was first seen after now.
-        return {pair: min(known.get(pair, now), now) for pair in wanted}
+        if self._read_only:
+            return _earliest(wanted, self._first_seen_of(host), now)
+        with self._writing() as db:
+            known = self._first_seen_of(host)
+            seen = _earliest(wanted, known, now)
+            gone = [(host, *pair) for pair in known if pair not in seen]
+            changed = [(host, *pair, since) for pair, since in seen.items() if known.get(pair) != since]
+            db.executemany("DELETE FROM first_seen WHERE host = ? AND image_id = ? AND tag = ?", gone)
+            db.executemany("INSERT OR REPLACE INTO first_seen VALUES (?, ?, ?, ?)", changed)
+        return seen
 
     def _first_seen_of(self, host: str) -> dict[tuple[str, str], float]:
         rows = self._rows("SELECT image_id, tag, at FROM first_seen WHERE host = ?", (host,))
@@ -124,14 +91,12 @@ class SqliteStore:
     def open_push(self, entry: JournalEntry) -> None:
         """Journal a tag before it is made. One that is open already keeps saying whether the tag was there before us."""
         row = (entry.engine_id, entry.reference, entry.image_id, entry.host, int(entry.existed))
-        with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO push_journal VALUES (?, ?, ?, ?, ?)", row)
+        self._write("INSERT OR IGNORE INTO push_journal VALUES (?, ?, ?, ?, ?)", row)
 
     def close_push(self, entry: JournalEntry) -> None:
         """The tag is gone again, or was never ours."""
-        with self._transaction() as db:
-            key = (entry.engine_id, entry.reference, entry.image_id)
-            db.execute("DELETE FROM push_journal WHERE engine_id = ? AND reference = ? AND image_id = ?", key)
+        key = (entry.engine_id, entry.reference, entry.image_id)
+        self._write("DELETE FROM push_journal WHERE engine_id = ? AND reference = ? AND image_id = ?", key)
 
     def open_pushes(self, engine_id: str | None = None) -> Sequence[JournalEntry]:
         """What is journalled, of one engine or of all."""
@@ -143,8 +108,7 @@ class SqliteStore:
 
     def set_last_pushed(self, engine_id: str, target: Target, digest: str) -> None:
         """This engine's image is what the registry's tag meant at that time."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO last_pushed VALUES (?, ?, ?, ?)", (engine_id, target.repository, target.tag, digest))
+        self._write("INSERT OR REPLACE INTO last_pushed VALUES (?, ?, ?, ?)", (engine_id, target.repository, target.tag, digest))
 
     def last_pushed(self, engine_id: str) -> Mapping[Target, str]:
         """By target, the digest that this engine last pushed or pulled."""
@@ -158,23 +122,21 @@ class SqliteStore:
 
     def set_engine(self, host: str, engine_id: str) -> None:
         """From now on this name means this engine."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO engines VALUES (?, ?)", (host, engine_id))
+        if not self._read_only:
+            self._write("INSERT OR REPLACE INTO engines VALUES (?, ?)", (host, engine_id))
 
     def forget_engine(self, host: str) -> None:
         """The next look takes what is there."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM engines WHERE host = ?", (host,))
+        self._write("DELETE FROM engines WHERE host = ?", (host,))
 
     # Errors and the audit trail.
 
     def set_error(self, target: Target, error: str, at: float) -> None:
         """The last error of an image; "" clears it."""
-        with self._transaction() as db:
-            if error:
-                db.execute("INSERT OR REPLACE INTO errors VALUES (?, ?, ?, ?)", (target.repository, target.tag, error, at))
-            else:
-                db.execute("DELETE FROM errors WHERE repository = ? AND tag = ?", (target.repository, target.tag))
+        if error:
+            self._write("INSERT OR REPLACE INTO errors VALUES (?, ?, ?, ?)", (target.repository, target.tag, error, at))
+        else:
+            self._write("DELETE FROM errors WHERE repository = ? AND tag = ?", (target.repository, target.tag))
 
     def errors(self) -> Mapping[Target, str]:
         """The last error of each image that has one."""
@@ -187,10 +149,14 @@ class SqliteStore:
             entry.at, entry.actor, entry.action, entry.image, entry.host, entry.reason, entry.before, entry.after,
             entry.bytes, entry.seconds, entry.error,
         )  # fmt: skip
-        with self._transaction() as db:
-            db.execute(f"INSERT INTO audit ({_AUDIT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 - a constant
+        self._write(f"INSERT INTO audit ({_AUDIT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 - a constant
 
     def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
         """The newest entries first."""
-        query = f"SELECT {_AUDIT} FROM audit WHERE ? IS NULL OR image = ? ORDER BY id DESC LIMIT ?"  # noqa: S608 - a constant
-        return [AuditEntry(*row) for row in self._rows(query, (image, image, limit))]  # type: ignore[arg-type] # STRICT tables hold these types
+        which, values = ("", ()) if image is None else ("WHERE image = ?", (image,))
+        query = f"SELECT {_AUDIT} FROM audit {which} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
+        return [AuditEntry(*row) for row in self._rows(query, (*values, limit))]  # type: ignore[arg-type] # STRICT tables hold these types
+
+
+def _earliest(pairs: Iterable[tuple[str, str]], known: Mapping[tuple[str, str], float], now: float) -> dict[tuple[str, str], float]:
+    return {pair: min(known.get(pair, now), now) for pair in pairs}
