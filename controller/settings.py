@@ -17,4 +17,6 @@ def files_or_default(given: Sequence[Path]) -> tuple[Path, ...]:
     for path in DEFAULT_FILES:
         if path.exists():
             return (path,)
-    raise UsageError(f"no file given, and neither {DEFAULT_FILES[0]} nor {DEFAULT_FILES[1]} exists here: name one, or draft one with `wharf init --from-host`")
+    raise UsageError(
+        f"no file given, and neither {DEFAULT_FILES[0]} nor {DEFAULT_FILES[1]} exists here: name one, or draft one with `wharf init --from-host`"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +46,10 @@ def read(paths: Sequence[Path]) -> Setup:
 
 
 @asynccontextmanager
-async def open_world(
-    setup: Setup, store: Store, *, actor: str, clock: Callable[[], float] = time.time
-) -> AsyncIterator[Reconciler]:
+async def open_world(setup: Setup, store: Store, *, actor: str, clock: Callable[[], float] = time.time) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
+
         def client(url: str, domain: str, access: Access) -> RegistryClient:
             registry = RegistryClient(url, credentials=_credentials(access, domain, setup.base), ca_file=_resolved(access.ca_file, setup.base))
             stack.push_async_callback(registry.close)
@@ -114,10 +113,21 @@ def confirm_engines(setup: Setup, store: Store, names: Iterable[str]) -> None:
         store.forget_engine(name)
 
 
-async def host_contents(engine: str) -> HostState:
-    """What one engine holds, for a draft; RemoteError when it does not answer."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one engine holds, for a draft. `frees`, by Id, is what removing only that image would free, in bytes."""
+
+    engine: str
+    state: HostState
+    frees: Mapping[str, int]
+
+
+async def host_contents(engine: str) -> Contents:
+    """Ask one engine; RemoteError when it does not answer."""
+    if engine == "env" and not os.environ.get("DOCKER_TLS_VERIFY"):
+        engine = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     host = DockerHost("local", engine)
     try:
-        return await host.look()
+        return Contents(engine, await host.look(), await host.frees())
     finally:
         await host.close()

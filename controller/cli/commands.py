@@ -17,13 +17,13 @@ import uvloop
 from rich.console import Console
 
 from controller import __version__
-from controller.cli import draft
 from controller.cli.errors import Exit
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import LineProgress, ending, progress_on
 from controller.cli.saved import exactly, read_saved, save
 from controller.cli.tables import show_plan, show_status
-from controller.documents import dump
+from controller.documents.draft import draft
+from controller.documents.dump import to_yaml
 from controller.documents.schema import json_schema
 from controller.domain.errors import MovedError, UsageError
 from controller.domain.status import SetStatus
@@ -43,7 +43,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
     """`wharf validate`."""
     setup = read(files_or_default(files))
     desired = setup.desired
-    row = {
+    row: dict[str, Any] = {
         "wharf": desired.wharf,
         "hosts": [host.name for host in desired.hosts],
         "imageSets": [{"name": name, "images": sum(image.image_set == name for image in desired.images)} for name in desired.sets],
@@ -85,9 +85,7 @@ async def _look(setup: Setup, state: Path | None, allow_deletes: int) -> Look:
             return await reconciler.look(setup.desired, allow_deletes=allow_deletes)
 
 
-def apply(
-    files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None
-) -> int:
+def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None) -> int:
     """`wharf apply`."""
     saved = read_saved(saved_path) if saved_path else None
     setup = read(files or saved.files if saved else files_or_default(files))
@@ -166,7 +164,13 @@ def _log_pass(done: Pass) -> None:
         log.error("unreachable: %s", after.seen.unreachable)
         return
     failed = sum(bool(outcome.error) for outcome in done.outcomes)
-    log.info("%s: %d done, %d failed, %d held back", "converged" if after.converged else "not converged", len(done.outcomes) - failed, failed, len(after.plan.held_back))
+    log.info(
+        "%s: %d done, %d failed, %d held back",
+        "converged" if after.converged else "not converged",
+        len(done.outcomes) - failed,
+        failed,
+        len(after.plan.held_back),
+    )
     for held in after.plan.held_back:
         log.info("held back: %s %s%s: %s: %s", held.action.lower(), held.image, f" on {held.host}" if held.host else "", held.reason, held.message)
 
@@ -178,7 +182,7 @@ def init(engine: str | None, registry: str, out: Path | None) -> int:
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already: name another file")
     contents = _run(host_contents(engine))
-    text = draft.draft(contents, engine, registry)
+    text = draft(contents.state, contents.frees, contents.engine, registry)
     if out is None:
         sys.stdout.write(text)
     else:
@@ -214,8 +218,8 @@ def _table_console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=int(os.environ.get("COLUMNS", "200")))
 
 
-def _print_data(data: Any, output: str) -> None:
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if output == "json" else dump.to_yaml(data))
+def _print_data(data: object, output: str) -> None:
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if output == "json" else to_yaml(data))
 
 
 def _exit_code(look: Look) -> int:

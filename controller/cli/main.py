@@ -20,9 +20,15 @@ from controller.cli.errors import Exit
 from controller.domain.errors import RemoteError, WharfError
 
 _PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-_STATE = click.option("--state", type=click.Path(path_type=Path), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder.")
-_OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form of the output.")
-_ALLOW = click.option("--allow-deletes", type=click.IntRange(min=0), default=0, metavar="N", help="Let one plan evict and delete N images, beyond limits.deletes.")
+_STATE = click.option(
+    "--state", type=click.Path(path_type=Path), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder."
+)
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form of the output."
+)
+_ALLOW = click.option(
+    "--allow-deletes", type=click.IntRange(min=0), default=0, metavar="N", help="Let one plan evict and delete N images, beyond limits.deletes."
+)
 _CONFIRM = click.option("--confirm-engine", multiple=True, metavar="HOST", help="The engine of this host was replaced, and that is meant.")
 
 Command = Callable[..., Any]
@@ -36,7 +42,10 @@ def wharf(*, verbose: bool) -> None:
     FILES are desired-state files or folders; default: desired-state.yaml, then config/desired-state.yaml.
     """
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
     for noisy in ("httpx", "httpcore", "docker", "urllib3", "watchfiles", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -70,7 +79,12 @@ def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes
 @_OUTPUT
 @_ALLOW
 @_CONFIRM
-@click.option("--plan", "saved", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Do exactly this saved plan, or refuse because the world has moved.")
+@click.option(
+    "--plan",
+    "saved",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Do exactly this saved plan, or refuse because the world has moved.",
+)
 def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirm_engine: tuple[str, ...], saved: Path | None) -> int:
     """Make it right once.
 
@@ -99,7 +113,15 @@ def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
 
 
 @wharf.command()
-@click.option("--from-host", "engine", is_flag=False, flag_value="env", default=None, metavar="[ENGINE]", help="Draft from this engine; default: DOCKER_HOST or the local socket.")
+@click.option(
+    "--from-host",
+    "engine",
+    is_flag=False,
+    flag_value="env",
+    default=None,
+    metavar="[ENGINE]",
+    help="Draft from this engine; default: DOCKER_HOST or the local socket.",
+)
 @click.option("--registry", default="http://127.0.0.1:5000", show_default=True, help="The registry that shall hold every image.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, which must not exist; default: standard output.")
 def init(engine: str | None, registry: str, out: Path | None) -> int:
@@ -147,9 +169,11 @@ def _guarded(do: Callable[[], Any]) -> int:
     except OSError as error:
         said.print(Text.assemble(("error: ", "red"), f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")))
         return Exit.USAGE
-    except Exception as error:  # noqa: BLE001 - the last net: a defect must not show a traceback to an operator, but must be reportable
+    except Exception as error:
         logging.getLogger(__name__).debug("a defect", exc_info=True)
-        said.print(Text.assemble(("error: ", "red"), f"a defect in wharf {__version__}: {type(error).__name__}: {error} (run again with -v and report it)"))
+        said.print(
+            Text.assemble(("error: ", "red"), f"a defect in wharf {__version__}: {type(error).__name__}: {error} (run again with -v and report it)")
+        )
         return Exit.USAGE
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from controller.cli.tables import SIGNS, STYLES, size
+from controller.cli.tables import SIGNS, STYLES
 from controller.domain.actions import Action, image_of
+from controller.domain.texts import size
 from controller.engine.apply import Outcome
 
 
@@ -56,9 +57,7 @@ class BarProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True
-        )
+        self._bars = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True)
         self._total, self._done = total, 0
         self._tasks: dict[int, TaskID] = {}
 

@@ -51,5 +51,7 @@ def exactly(saved: SavedPlan, plan: Plan) -> Plan:
     gone = sorted(saved.actions - today.keys())
     if gone:
         words = "; ".join(" ".join(each[:2]) for each in gone[:3])
-        raise MovedError(f"the world has moved since this plan was made, so nothing was done: {words} is not what would be done now. Make a new plan.")
+        raise MovedError(
+            f"the world has moved since this plan was made, so nothing was done: {words} is not what would be done now. Make a new plan."
+        )
     return Plan(tuple(action for key, action in today.items() if key in saved.actions), plan.held_back)

@@ -10,24 +10,19 @@ from rich.text import Text
 
 from controller.domain.actions import Action, HeldBack, Kind, Plan, image_of
 from controller.domain.status import ImageStatus, SetStatus
+from controller.domain.texts import size
 
 SIGNS = {Kind.COPY: "+", Kind.PUSH: "^", Kind.IMPORT: "+", Kind.BUILD: "+", Kind.PULL: "v", Kind.EVICT: "-", Kind.DELETE: "x"}
-STYLES = {Kind.COPY: "green", Kind.PUSH: "green", Kind.IMPORT: "green", Kind.BUILD: "green", Kind.PULL: "green", Kind.EVICT: "yellow", Kind.DELETE: "red"}
+STYLES = {
+    Kind.COPY: "green",
+    Kind.PUSH: "green",
+    Kind.IMPORT: "green",
+    Kind.BUILD: "green",
+    Kind.PULL: "green",
+    Kind.EVICT: "yellow",
+    Kind.DELETE: "red",
+}
 HELD_SIGN, HELD_STYLE = "!", "magenta"
-
-_UNIT = 1000
-
-
-def size(count: int) -> str:
-    """Bytes for people, in powers of 1000 as Docker prints them: 12.3 MB; "" for none."""
-    if count <= 0:
-        return ""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < _UNIT or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= _UNIT
-    return ""
 
 
 def show_plan(console: Console, sets: Iterable[SetStatus]) -> None:
@@ -113,5 +108,7 @@ def _status_cells(image: ImageStatus) -> tuple[Text, ...]:
 def _grid(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     for column in columns:
-        table.add_column(column, no_wrap=column in {"", "size", "digest", "registry"}, overflow="fold", justify="right" if column == "size" else "left")
+        table.add_column(
+            column, no_wrap=column in {"", "size", "digest", "registry"}, overflow="fold", justify="right" if column == "size" else "left"
+        )
     return table

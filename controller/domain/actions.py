@@ -196,6 +196,7 @@ class Plan:
 
     def of_set(self, image_set: str) -> Plan:
         """The part that one set wants; "" is what no set lists."""
+
         def mine(sets: tuple[str, ...]) -> bool:
             return image_set in sets if image_set else not sets
 

@@ -71,7 +71,9 @@ def _own_sets(wharf: Located[Wharf], sets: Iterable[Located[ImageSet]], problems
         if wanted is not None and wanted != wharf.value.metadata.name:
             problems.append(Problem(each.place("spec", "wharf"), repr(wanted), f"the Wharf of these files, {wharf.value.metadata.name!r}"))
         elif name in own:
-            problems.append(Problem(each.place("metadata", "name"), f"a second ImageSet {name!r}", f"names of their own; the first is at {own[name].place()}"))
+            problems.append(
+                Problem(each.place("metadata", "name"), f"a second ImageSet {name!r}", f"names of their own; the first is at {own[name].place()}")
+            )
         else:
             own[name] = each
     return list(own.values())
@@ -222,7 +224,9 @@ class _Compiler:
         claimed, first = self._claims.setdefault(image.host_name, (image.target, place))
         if claimed != image.target:
             self._problems.append(
-                Problem(place, f"{image.name!r}, which a host calls {image.host_name.familiar!r}", f"one entry for one host name; the other is at {first}")
+                Problem(
+                    place, f"{image.name!r}, which a host calls {image.host_name.familiar!r}", f"one entry for one host name; the other is at {first}"
+                )
             )
         owner, first = self._owners.setdefault(image.target, (image.host_name, place))
         if owner != image.host_name:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from controller.domain.observation import HostImage, HostState, StoreKind
-from controller.domain.reference import DOCKER_IO, Pattern, Reference, Target, parse, pattern_expression
+from controller.domain.reference import DOCKER_IO, Reference, Target, parse, pattern_expression
 from controller.domain.spec import Ensure, Internet, Mode, OnConflict
 
 
@@ -110,8 +110,10 @@ class HostCopy:
 
 @dataclass(frozen=True)
 class Desired:
-    """All that the documents of one Wharf ask for. `addresses` are all the names of the registry; `sets` every set's name, empty ones too;
-    `upstreams` the only domains that are ever contacted."""
+    """All that the documents of one Wharf ask for.
+
+    `addresses` are all the names of the registry; `sets` every set's name, empty ones too; `upstreams` the only domains that are ever contacted.
+    """
 
     wharf: str
     addresses: frozenset[str]

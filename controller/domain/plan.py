@@ -184,7 +184,14 @@ def _not_asked(case: _Case, source: Reference) -> HeldBack:
 
 def _copy_of(case: _Case, source: Reference, offered: Held, reason: Reason, message: str, replaces: str = "") -> Copy:
     return Copy(
-        target=case.target, sets=case.sets, reason=reason, message=message, bytes=offered.size, source=source, digest=offered.digest, replaces=replaces
+        target=case.target,
+        sets=case.sets,
+        reason=reason,
+        message=message,
+        bytes=offered.size,
+        source=source,
+        digest=offered.digest,
+        replaces=replaces,
     )
 
 

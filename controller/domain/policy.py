@@ -6,12 +6,14 @@ and the cap on deletions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from controller.domain.actions import DELETIONS, Action, Basis, Delete, Evict, HeldBack, Kind, Plan, Reason, hold
 from controller.domain.desired import Desired, HostCopy
 from controller.domain.observation import Observation, StoreKind
 from controller.domain.spec import Mode
+from controller.domain.texts import duration
 
 Verdict = tuple[Reason, str] | None
 Rule = Callable[[Evict, HostCopy], Verdict]
@@ -22,7 +24,7 @@ def guard(plan: Plan, desired: Desired, seen: Observation, *, allow_deletes: int
 
     `allow_deletes` is the operator's word: so many deletions may pass even beyond `limits.deletes`.
     """
-    plan = _filtered(plan, lambda action: _rules(desired, seen, action))
+    plan = _filtered(plan, lambda action: _rules(seen, action))
     plan = _filtered(plan, lambda action: _mode(desired, action))
     plan = _without_orphans(plan)
     return _capped(plan, desired.deletes, allow_deletes)
@@ -40,7 +42,7 @@ def _filtered(plan: Plan, verdict: Callable[[Action], Verdict]) -> Plan:
     return plan if len(passed) == len(plan.actions) else Plan.of(passed, held)
 
 
-def _rules(desired: Desired, seen: Observation, action: Action) -> Verdict:
+def _rules(seen: Observation, action: Action) -> Verdict:
     if not isinstance(action, Evict):
         return None
     return eviction_verdict(action, action.copy) or _believed(action) or _grace(seen, action)
@@ -87,7 +89,7 @@ def _believed(action: Evict) -> Verdict:
 def _grace(seen: Observation, action: Evict) -> Verdict:
     """From the later of first seen and the engine's LastTagTime (design: "Grace")."""
     left = grace_starts(seen, action.copy) + action.copy.host.grace - seen.now
-    return (Reason.WAITING, f"gracePeriod ends in {_duration(left)}") if left > 0 else None
+    return (Reason.WAITING, f"gracePeriod ends in {duration(math.ceil(left))}") if left > 0 else None
 
 
 def grace_starts(seen: Observation, copy: HostCopy) -> float:
@@ -124,9 +126,3 @@ def _capped(plan: Plan, limit: int, allowed: int) -> Plan:
         return plan
     message = f"{wanted} deletions in one plan, limits.deletes is {limit}: look at them, then --allow-deletes {wanted}"
     return _filtered(plan, lambda action: (Reason.TOO_MANY_DELETES, message) if isinstance(action, Evict | Delete) else None)
-
-
-def _duration(seconds: float) -> str:
-    whole = max(1, round(seconds))
-    parts = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s"))
-    return "".join(f"{count}{unit}" for count, unit in parts if count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired, HostCopy
-from controller.domain.observation import Absent, Held, Observation, Present, Unknown
+from controller.domain.observation import Absent, Fact, Held, Observation, Present, Unknown
 from controller.domain.plan import copies_by_target
 from controller.domain.reference import Target
 from controller.domain.spec import Ensure
@@ -113,7 +113,7 @@ def _image(
     upstream = offered.value.digest if isinstance(offered, Present) else ""
     needs_push = None if in_registry is None else bool(copies) and not in_registry
     conditions = (
-        _ready(ensure, in_registry, rows, error),
+        _ready(ensure, held, rows, error),
         _in_registry(held, digest),
         _host_clean(copies, rows),
         _digest_changed(seen, target, digest, upstream),
@@ -122,19 +122,20 @@ def _image(
     return ImageStatus(name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
 
 
-def _ready(ensure: Ensure, in_registry: bool | None, rows: Iterable[Action | HeldBack], error: str) -> Condition:
+def _ready(ensure: Ensure, held: Fact[Held] | None, rows: Iterable[Action | HeldBack], error: str) -> Condition:
     blocking = [row for row in rows if not isinstance(row, HeldBack) or row.reason is not Reason.KEPT]
-    if in_registry is None:
-        return Condition("Ready", "Unknown", Reason.UNKNOWN, "the registry could not be asked")
+    if held is None or isinstance(held, Unknown):
+        return Condition("Ready", "Unknown", Reason.UNKNOWN, held.why if held else "not looked at")
     if blocking:
         first = next((row for row in blocking if isinstance(row, HeldBack)), blocking[0])
         return Condition("Ready", "False", first.reason, error or first.message)
-    if in_registry is (ensure is Ensure.ABSENT):
-        return Condition("Ready", "False", Reason.RETIRED if in_registry else Reason.MISSING, error or "the registry and the file differ")
+    present = isinstance(held, Present)
+    if present is (ensure is Ensure.ABSENT):
+        return Condition("Ready", "False", Reason.RETIRED if present else Reason.MISSING, error or "the registry and the file differ")
     return Condition("Ready", "True", "Converged", "as the file says")
 
 
-def _in_registry(held: object, digest: str) -> Condition:
+def _in_registry(held: Fact[Held] | None, digest: str) -> Condition:
     match held:
         case Present(Held()):
             return Condition("InRegistry", "True", "Present", digest)

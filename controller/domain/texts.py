@@ -17,6 +17,8 @@ from pydantic_core import CoreSchema
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.reference import Pattern, parse, split_domain
 
+_SIZES = ("B", "kB", "MB", "GB", "TB")
+_STEP = 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = "".join(f"([0-9]{{1,6}}{unit})?" for unit in _UNITS)
 _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -87,6 +89,17 @@ def duration(seconds_: float) -> str:
         count, left = divmod(left, size)
         words += f"{count}{unit}" if count else ""
     return words or "0s"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000 as Docker prints them: 12.3 MB; "" for none."""
+    if count <= 0:
+        return ""
+    value, units = float(count), iter(_SIZES)
+    unit = next(units)
+    while value >= _STEP and (larger := next(units, "")):
+        value, unit = value / _STEP, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _domain(said: str) -> str:

@@ -269,7 +269,9 @@ def _without_twins(hosts: dict[str, Fact[HostState]], now: float) -> dict[str, F
             names.setdefault(fact.value.engine_id, []).append(name)
     twins = {name: same for same in names.values() if len(same) > 1 for name in same}
     return {
-        name: Unknown(f"{' and '.join(sorted(twins[name]))} are one and the same engine: keep one of them in the file", now) if name in twins else fact
+        name: Unknown(f"{' and '.join(sorted(twins[name]))} are one and the same engine: keep one of them in the file", now)
+        if name in twins
+        else fact
         for name, fact in hosts.items()
     }
 

@@ -169,7 +169,9 @@ class Prover:
                     read += len(chunk)
                     advance(len(chunk))
             if read != blob.size or hasher.hexdigest() != expected:
-                raise UnprovenError(f"{repository}: blob {blob.digest[:19]} in the registry is not whole ({read} of {blob.size} bytes, or other bytes)")
+                raise UnprovenError(
+                    f"{repository}: blob {blob.digest[:19]} in the registry is not whole ({read} of {blob.size} bytes, or other bytes)"
+                )
             self._proven[repository, blob.digest] = self._clock()
 
     async def _hold(self, repository: str, manifest: Manifest) -> str:

@@ -88,5 +88,3 @@ class Reconciler:
         except RemoteError:
             return  # The entry stays open; the next start tries again.
         await recover(self._world.store, self._world.hosts[name], state.engine_id)
-
-

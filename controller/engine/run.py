@@ -67,9 +67,7 @@ async def _work(around: Surroundings[AskedT], asked: AskedT, wakeups: Wakeups, a
             asked = await _until_changed(around, asked, reconciler, wakeups, allow_deletes)
 
 
-async def _until_changed(
-    around: Surroundings[AskedT], asked: AskedT, reconciler: Reconciler, wakeups: Wakeups, allow_deletes: int
-) -> AskedT:
+async def _until_changed(around: Surroundings[AskedT], asked: AskedT, reconciler: Reconciler, wakeups: Wakeups, allow_deletes: int) -> AskedT:
     """Passes for what is asked now; returns when the files ask for something else."""
     while True:
         around.report(await reconciler.reconcile(asked.desired, around.progress, allow_deletes=allow_deletes))

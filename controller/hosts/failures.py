@@ -13,7 +13,9 @@ import urllib3.exceptions
 from controller.domain.errors import DeniedError, NotFoundError, RefusedError, RemoteError, UnreachableError
 
 _DENIED = re.compile(r"denied|unauthori[sz]ed|no basic auth|authentication required|forbidden", re.IGNORECASE)
-_SILENT = re.compile(r"connection refused|timeout|timed out|no such host|no route|connection reset|unreachable|\bEOF\b|server misbehaving", re.IGNORECASE)
+_SILENT = re.compile(
+    r"connection refused|timeout|timed out|no such host|no route|connection reset|unreachable|\bEOF\b|server misbehaving", re.IGNORECASE
+)
 
 
 @contextmanager

@@ -75,6 +75,12 @@ def removal(said: Iterable[Mapping[str, str]]) -> Removal:
     return Removal(tuple(row["Untagged"] for row in rows if "Untagged" in row), tuple(row["Deleted"] for row in rows if "Deleted" in row))
 
 
+def own_sizes(said: Mapping[str, Any]) -> dict[str, int]:
+    """/system/df: by Id, an image's size without what it shares; an engine that does not know says -1 for both."""
+    images = said.get("Images") or ()
+    return {str(each["Id"]): max(0, int(each.get("Size") or 0) - max(0, int(each.get("SharedSize") or 0))) for each in images}
+
+
 def epoch(text: str) -> float | None:
     """Seconds since the epoch for Go's RFC 3339 with nanoseconds; None for its zero time and for anything else."""
     if not text or text.startswith(_NEVER):

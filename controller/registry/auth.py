@@ -111,6 +111,7 @@ def check_realm(registry: httpx.URL, realm: httpx.URL, tried: str, *, with_login
 
     Raises DeniedError when it does not.
     """
+
     def refused(why: str) -> DeniedError:
         return DeniedError(tried, why, hint="its token server does not belong to it, so no credentials are sent there")
 
@@ -131,7 +132,7 @@ def check_realm(registry: httpx.URL, realm: httpx.URL, tried: str, *, with_login
 def _same_owner(one: str, other: str) -> bool:
     """Whether one host's parent domain, of at least two labels, is the other's too."""
     parents = [host.split(".")[-2:] if host.count(".") == 1 else host.split(".")[1:] for host in (one, other)]
-    return len(parents[0]) > 1 and parents[0] == parents[1] or other.endswith(f".{one}")
+    return (len(parents[0]) > 1 and parents[0] == parents[1]) or other.endswith(f".{one}")
 
 
 def _is_address(host: str) -> bool:

@@ -42,11 +42,15 @@ def from_files(username: Path, password: Path) -> Credentials:
 
     async def login() -> Login | None:
         try:
-            return Login(username.read_text().rstrip("\r\n"), password.read_text().rstrip("\r\n"))
+            return await asyncio.to_thread(_from_files, username, password)
         except (OSError, UnicodeDecodeError) as error:
             raise DeniedError(f"reading {getattr(error, 'filename', None) or username}", _reason(error)) from None
 
     return login
+
+
+def _from_files(username: Path, password: Path) -> Login:
+    return Login(username.read_text().rstrip("\r\n"), password.read_text().rstrip("\r\n"))
 
 
 def from_docker_config(domain: str, folder: Path | None = None) -> Credentials:
@@ -54,7 +58,7 @@ def from_docker_config(domain: str, folder: Path | None = None) -> Credentials:
     path = (folder or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")) / "config.json"
 
     async def login() -> Login | None:
-        config = _config(path)
+        config = await asyncio.to_thread(_config, path)
         helper = _mapping(config, "credHelpers").get(domain) or config.get("credsStore")
         if helper:
             found = await _ask_helper(str(helper), _keys(domain))
@@ -90,7 +94,7 @@ def _host(key: str) -> str:
     return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
 
 
-def _stored(entry: Any, path: Path) -> Login | None:
+def _stored(entry: object, path: Path) -> Login | None:
     if not isinstance(entry, dict):
         return None
     if entry.get("identitytoken"):

@@ -40,7 +40,10 @@ def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
 def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
     """A client that follows no redirect by itself: who gets which header is decided in client.py."""
     return httpx.AsyncClient(
-        transport=ChunkedTransport(ca_file), timeout=TIMEOUT, follow_redirects=False, headers={"User-Agent": "wharfinger", "Accept-Encoding": "identity"}
+        transport=ChunkedTransport(ca_file),
+        timeout=TIMEOUT,
+        follow_redirects=False,
+        headers={"User-Agent": "wharfinger", "Accept-Encoding": "identity"},
     )
 
 

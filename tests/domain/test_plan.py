@@ -110,7 +110,9 @@ def test_on_conflict(choice: OnConflict, expected: list[str]) -> None:
 def test_same_content_under_another_tag_is_enough_for_an_eviction() -> None:
     """Any tag of the repository will do (design, "Proof of presence")."""
     target = image(UP).target
-    world = seen({str(target): "new"}, {"local": engine(on_host("old", UP))}, {str(target): "new"}, elsewhere={(sha("old"), target.repository): "held"})
+    world = seen(
+        {str(target): "new"}, {"local": engine(on_host("old", UP))}, {str(target): "new"}, elsewhere={(sha("old"), target.repository): "held"}
+    )
     assert brief(make_plan(desired([image(UP)], [host()]), world)) == ["Evict ELSEWHERE"]
 
 

@@ -67,6 +67,7 @@ def test_only_keep_leaves_a_plan_converged() -> None:
 
 def test_grace_runs_from_the_later_of_first_seen_and_last_tag_time() -> None:
     """Either may be the later one; at the end of the period it passes."""
+
     def actions(since: float, tagged: float | None) -> int:
         copy = on_host("x", KALI, tagged_at=tagged)
         first = {("local", sha("x"), "docker.io/cyroid/kali:1"): since}

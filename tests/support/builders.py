@@ -29,7 +29,9 @@ def image(name: str, image_set: str = "ranges", ensure: Ensure = Ensure.PRESENT,
     return DesiredImage(image_set, name, parse_local(name), parse(name), ensure, parse(source) if source else None, **more)
 
 
-def host(name: str = "local", *, absent: Iterable[str] | None = None, adopt: Iterable[str] = (), keep: Iterable[str] = (), **more: Any) -> DesiredHost:
+def host(
+    name: str = "local", *, absent: Iterable[str] | None = None, adopt: Iterable[str] = (), keep: Iterable[str] = (), **more: Any
+) -> DesiredHost:
     """A host without a grace period, unless `grace` is given."""
     more.setdefault("grace", 0.0)
     present = frozenset(parse(text) for text in more.pop("present", ()))

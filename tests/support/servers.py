@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import docker
 import yaml
@@ -72,12 +72,19 @@ class RegistryServer(Server):
         self.port = port or free_port()
         self.binary = binary
         self.config = home / "config.yml"
-        self.config.write_text(yaml.safe_dump(_merge({
-            "version": 0.1,
-            "log": {"level": "warn", "accesslog": {"disabled": True}},
-            "storage": {"filesystem": {"rootdirectory": str(home / "data")}, "delete": {"enabled": True}},
-            "http": {"addr": f"127.0.0.1:{self.port}"},
-        }, extra or {})))
+        self.config.write_text(
+            yaml.safe_dump(
+                _merge(
+                    {
+                        "version": 0.1,
+                        "log": {"level": "warn", "accesslog": {"disabled": True}},
+                        "storage": {"filesystem": {"rootdirectory": str(home / "data")}, "delete": {"enabled": True}},
+                        "http": {"addr": f"127.0.0.1:{self.port}"},
+                    },
+                    extra or {},
+                )
+            )
+        )
 
     @property
     def address(self) -> str:
@@ -120,10 +127,21 @@ class EngineServer(Server):
 
     def command(self) -> list[str]:
         return [
-            self.binary, "--data-root", str(self.home / "data"), "--exec-root", str(self.home / "exec"),
-            "--pidfile", str(self.home / "dockerd.pid"), "-H", self.url, "--bridge=none", "--iptables=false",
+            self.binary,
+            "--data-root",
+            str(self.home / "data"),
+            "--exec-root",
+            str(self.home / "exec"),
+            "--pidfile",
+            str(self.home / "dockerd.pid"),
+            "-H",
+            self.url,
+            "--bridge=none",
+            "--iptables=false",
             # An empty file: the machine's own /etc/docker/daemon.json is never read.
-            "--config-file", str(self._config()), *self.extra,
+            "--config-file",
+            str(self._config()),
+            *self.extra,
         ]
 
     def _config(self) -> Path:
@@ -145,9 +163,17 @@ class EngineServer(Server):
         except (docker.errors.DockerException, OSError):
             return False
 
-    def client(self, timeout: float = 120) -> Any:
+    def client(self, timeout: int = 120) -> Any:
         """A docker SDK client; use it with `with contextlib.closing(...)` or close it."""
         return _ClosingClient(base_url=self.url, timeout=timeout)
+
+    def clear(self) -> None:
+        """Remove every container and image of this engine, which is the test's own."""
+        with self.client() as client:
+            for container in client.containers.list(all=True):
+                container.remove(force=True)
+            for image in client.images.list(all=False):
+                client.images.remove(image.id, force=True)
 
     def docker(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run the docker command line against this engine; its output, or CalledProcessError."""
@@ -159,7 +185,7 @@ class EngineServer(Server):
 
 
 class _ClosingClient(docker.DockerClient):
-    def __enter__(self) -> _ClosingClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,76 @@
+"""Real servers for every test that asks: an engine for the session, a registry for each test, all with data of their own in short temporary folders."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers import EngineServer, RegistryServer, missing_parts
+
+StartRegistry = Callable[..., RegistryServer]
+
+
+@pytest.fixture(scope="session")
+def parts() -> None:
+    """The servers' binaries; without them a test of the real parts fails rather than passing unseen."""
+    missing = missing_parts()
+    if missing:
+        pytest.fail(f"not on this machine: {', '.join(missing)}; `make test` installs them", pytrace=False)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A temporary folder with a short path: Unix sockets' are limited to 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="wharf-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start_registry(parts: None, short_path: Path) -> Iterator[StartRegistry]:
+    """Start further registries; `extra` is merged into their configuration."""
+    started: list[RegistryServer] = []
+
+    def start(extra: dict[str, Any] | None = None) -> RegistryServer:
+        server = RegistryServer(short_path / f"registry{len(started)}", extra=extra).start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def registry(start_registry: StartRegistry) -> RegistryServer:
+    """The registry that shall hold every image: empty, deletes on."""
+    return start_registry()
+
+
+@pytest.fixture
+def internet(start_registry: StartRegistry) -> RegistryServer:
+    """A second registry, which plays an upstream."""
+    return start_registry()
+
+
+@pytest.fixture(scope="session")
+def session_engine(parts: None) -> Iterator[EngineServer]:
+    """One dockerd with the classic image store, for all tests of this process."""
+    home = Path(tempfile.mkdtemp(prefix="wharf-"))
+    server = EngineServer(home / "engine").start()
+    yield server
+    server.stop()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def engine(session_engine: EngineServer) -> Iterator[EngineServer]:
+    """The engine, without images and containers before and after."""
+    session_engine.clear()
+    yield session_engine
+    session_engine.clear()
