@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import containerd_engine
 from tests.support.servers import EngineServer, RegistryServer, missing_parts
 
 StartRegistry = Callable[..., RegistryServer]
@@ -74,3 +75,31 @@ def engine(session_engine: EngineServer) -> Iterator[EngineServer]:
     session_engine.clear()
     yield session_engine
     session_engine.clear()
+
+
+@pytest.fixture(scope="session")
+def session_containerd_engine(parts: None) -> Iterator[EngineServer]:
+    """One dockerd with the containerd image store, where it can be had."""
+    root = containerd_engine.found()
+    if root is None:
+        pytest.skip("no engine with the containerd store here: `python -m tests.support.containerd_engine` says why")
+    home = Path(tempfile.mkdtemp(prefix="wharf-"))
+    server = containerd_engine.ContainerdEngineServer(home / "engine", root).start()
+    yield server
+    server.stop()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def newer_engine(session_containerd_engine: EngineServer) -> Iterator[EngineServer]:
+    """The newer engine, without images before and after."""
+    session_containerd_engine.clear()
+    yield session_containerd_engine
+    session_containerd_engine.clear()
+
+
+@pytest.fixture(params=["classic", "containerd"])
+def either_engine(request: pytest.FixtureRequest) -> EngineServer:
+    """Each of the two engines in turn: what holds on one store must hold on the other."""
+    found: EngineServer = request.getfixturevalue("engine" if request.param == "classic" else "newer_engine")
+    return found

@@ -117,8 +117,8 @@ class Host(Protocol):
         """Remove a tag, or an image by Id with its last tag; never forced, parents kept. RefusedError on 409: in use, or more than one tag."""
         ...
 
-    async def push(self, reference: str, advance: Advance) -> str:
-        """Push a tag to the registry that its name says; the digest that the engine reports. Errors in the stream raise."""
+    async def push(self, reference: str, advance: Advance) -> None:
+        """Push a tag to the registry that its name says. Errors in the stream raise; that none came proves nothing: read it back."""
         ...
 
     async def close(self) -> None:

@@ -94,12 +94,12 @@ class DockerHost:
         """Remove a tag or an Id; never forced, parents kept (facts: "Remove")."""
         return removal(await self._do(f"removing {_brief(image)}", lambda client: client.remove_image(image, force=False, noprune=True)))
 
-    async def push(self, reference: str, advance: Advance) -> str:
-        """Push a tag; the digest that the engine reports at the end of its stream."""
+    async def push(self, reference: str, advance: Advance) -> None:
+        """Push a tag; errors in the engine's stream raise. Cancelling ends the engine's push too."""
         login = await self._credentials()
         push = _Push(reference, f"pushing {reference} from {self._name}", asyncio.get_running_loop(), advance)
         try:
-            return await self._do(f"pushing {reference}", lambda client: push.run(client, login))
+            await self._do(f"pushing {reference}", lambda client: push.run(client, login))
         except asyncio.CancelledError:
             push.cancel()
             raise
@@ -155,20 +155,16 @@ class _Push:
         if self._response is not None:
             self._response.close()
 
-    def run(self, client: _Client, login: _Login | None) -> str:
-        """Push, in a thread; the digest. Raises what the stream says."""
+    def run(self, client: _Client, login: _Login | None) -> None:
+        """Push, in a thread. Raises what the stream says."""
         repository, _, tag = self._reference.rpartition(":")
         headers = {"X-Registry-Auth": docker.auth.encode_header(_auth(login))}
         url = client._url("/images/{0}/push", repository)  # noqa: SLF001 - the SDK's push() can't be cancelled, and reads credentials of its own
         self._response = client.post(url, params={"tag": tag}, headers=headers, stream=True, timeout=(_QUICK, None))
         client._raise_for_status(self._response)  # noqa: SLF001
-        digest = ""
         with self._response:
             for record in self._records():
-                digest = self._read(record) or digest
-        if not digest:
-            raise RefusedError(self._tried, "the push ended without a digest", hint="look into the engine's log")
-        return digest
+                self._read(record)
 
     def _records(self) -> Iterator[Mapping[str, Any]]:
         try:
@@ -184,8 +180,8 @@ class _Push:
         except requests.exceptions.ChunkedEncodingError:
             raise in_stream("the engine broke the stream off: unexpected EOF", self._tried) from None
 
-    def _read(self, record: Mapping[str, Any]) -> str:
-        """One record: an error, progress of a layer, or at the end the digest."""
+    def _read(self, record: Mapping[str, Any]) -> None:
+        """One record: an error, or progress of a layer."""
         if "error" in record or "errorDetail" in record:
             said = record.get("errorDetail") or {}
             raise in_stream(str(said.get("message") or record.get("error")), self._tried)
@@ -196,8 +192,6 @@ class _Push:
             if more > 0:
                 self._moved[layer] = current
                 self._loop.call_soon_threadsafe(self._advance, more)
-        aux = record.get("aux")
-        return str(aux.get("Digest", "")) if isinstance(aux, dict) else ""
 
 
 def _auth(login: _Login | None) -> dict[str, str]:

@@ -110,58 +110,46 @@ class RegistryServer(Server):
 
 
 class EngineServer(Server):
-    """dockerd with the classic (overlay2) image store, no network of its own, reachable by a Unix socket.
+    """dockerd with no network of its own, reachable by a Unix socket; by default with the classic image store (overlay2).
 
-    Unix socket paths are limited to 107 bytes, so `home` should be short.
+    Unix socket paths are limited to 107 bytes, so `home` should be short. `path` goes before PATH; `features` into its daemon.json, without which
+    the machine's own would be read.
     """
 
-    def __init__(self, home: Path, *, binary: str = "dockerd", extra: list[str] | None = None) -> None:
+    def __init__(self, home: Path, *, binary: str = "dockerd", path: str = "", features: dict[str, bool] | None = None) -> None:
         super().__init__(home)
         self.binary = binary
-        self.extra = extra or []
+        self.path = path
+        self.extra: list[str] = []
         self.socket = home / "docker.sock"
+        (home / "daemon.json").write_text(json.dumps({"features": features} if features else {}))
 
     @property
     def url(self) -> str:
         return f"unix://{self.socket}"
 
     def command(self) -> list[str]:
-        return [
-            self.binary,
-            "--data-root",
-            str(self.home / "data"),
-            "--exec-root",
-            str(self.home / "exec"),
-            "--pidfile",
-            str(self.home / "dockerd.pid"),
-            "-H",
-            self.url,
-            "--bridge=none",
-            "--iptables=false",
-            # An empty file: the machine's own /etc/docker/daemon.json is never read.
-            "--config-file",
-            str(self._config()),
-            *self.extra,
-        ]
-
-    def _config(self) -> Path:
-        config = self.home / "daemon.json"
-        if not config.exists():
-            config.write_text("{}")
-        return config
+        """The command line: everything below `home`, no bridge and no firewall rules."""
+        folders = {"data-root": "data", "exec-root": "exec", "pidfile": "dockerd.pid", "config-file": "daemon.json"}
+        places = [f"--{option}={self.home / name}" for option, name in folders.items()]
+        return [self.binary, *places, f"--host={self.url}", "--bridge=none", "--iptables=false", "--ip6tables=false", *self.extra]
 
     def start(self) -> EngineServer:
         (self.home / "dockerd.pid").unlink(missing_ok=True)
-        self._spawn(self.command())
+        environment = {**os.environ, "PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else None
+        self._spawn(self.command(), environment)
         self._wait(self._answers)
         return self
 
     def _answers(self) -> bool:
-        try:
-            with self.client(timeout=2) as client:
-                return bool(client.ping())
-        except (docker.errors.DockerException, OSError):
-            return False
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(2)
+            try:
+                asking.connect(str(self.socket))
+                asking.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+                return b" 200 " in asking.recv(64)
+            except OSError:
+                return False
 
     def client(self, timeout: int = 120) -> Any:
         """A docker SDK client; use it with `with contextlib.closing(...)` or close it."""

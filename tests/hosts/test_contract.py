@@ -1,0 +1,126 @@
+"""What every Host keeps (controller.domain.ports.Host), on a classic engine, on one with the containerd store, and on the twin in memory."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from controller.domain.errors import NotFoundError, RefusedError, RemoteError
+from controller.domain.observation import HostImage, StoreKind
+from controller.domain.reference import parse
+from tests.hosts.conftest import Subject
+
+
+async def _only(subject: Subject) -> HostImage:
+    (image,) = (await subject.host.look()).images
+    return image
+
+
+async def test_look_lists_images_by_id_with_canonical_tags(subject: Subject) -> None:
+    """A look gives every image once, its tags canonical and sorted, and knows the store."""
+    image_id = subject.build("cyroid/kali:1")
+    await subject.host.tag(image_id, "tools/kali:2")
+    state = await subject.host.look()
+    assert state.engine_id
+    assert state.store in {StoreKind.CLASSIC, StoreKind.CONTAINERD}
+    assert [(image.id, image.tags) for image in state.images] == [(image_id, (parse("cyroid/kali:1"), parse("tools/kali:2")))]
+    assert state.images[0].size > 0
+    assert state.images[0].used_by == ()
+
+
+async def test_look_names_the_containers_that_use_an_image(subject: Subject) -> None:
+    """Stopped containers count: their image is in use."""
+    subject.build("cyroid/kali:1")
+    subject.use("cyroid/kali:1")
+    assert (await _only(subject)).used_by == ("user",)
+
+
+async def test_an_image_stays_in_use_when_its_tag_moves_on(subject: Subject) -> None:
+    """A container is known by its image, not only by the name that it was started with."""
+    first = subject.build("cyroid/kali:1")
+    await subject.host.tag(first, "cyroid/old:1")
+    subject.use("cyroid/kali:1")
+    second = subject.build("cyroid/kali:1")
+    images = {image.id: image for image in (await subject.host.look()).images}
+    assert images[first].used_by == ("user",)
+    assert second in images
+
+
+async def test_inspect_tells_layers(subject: Subject) -> None:
+    """One image by name or by Id: the same Id, its layers' diff_ids."""
+    image_id = subject.build("cyroid/kali:1")
+    by_name, by_id = await subject.host.inspect("cyroid/kali:1"), await subject.host.inspect(image_id)
+    assert by_name == by_id
+    assert by_name.id == image_id
+    assert len(by_name.diff_ids) == 1
+    assert by_name.tagged_at is None or abs(by_name.tagged_at - time.time()) < 600
+
+
+async def test_inspect_of_what_is_not_there(subject: Subject) -> None:
+    """Absent is said as such, and only when the engine said so."""
+    with pytest.raises(NotFoundError, match="cyroid/none"):
+        await subject.host.inspect("cyroid/none:1")
+
+
+async def test_a_tag_is_taken_off_alone(subject: Subject) -> None:
+    """Removing one of two tags deletes nothing."""
+    image_id = subject.build("cyroid/kali:1")
+    await subject.host.tag(image_id, "tools/kali:2")
+    removal = await subject.host.remove("tools/kali:2")
+    assert removal.deleted == ()
+    assert (await _only(subject)).tags == (parse("cyroid/kali:1"),)
+
+
+async def test_the_last_tag_goes_by_id(subject: Subject) -> None:
+    """Removing by Id with one tag left deletes the image, and the answer names it."""
+    image_id = subject.build("cyroid/kali:1")
+    removal = await subject.host.remove(image_id)
+    assert image_id in removal.deleted
+    assert (await subject.host.look()).images == ()
+
+
+async def test_an_image_in_use_is_never_removed(subject: Subject) -> None:
+    """Nothing is forced: the engine refuses, by Id and by the last tag, and the image is as it was."""
+    image_id = subject.build("cyroid/kali:1")
+    subject.use("cyroid/kali:1")
+    for name in (image_id, "cyroid/kali:1"):
+        with pytest.raises(RefusedError, match="409"):
+            await subject.host.remove(name)
+    assert (await _only(subject)).id == image_id
+
+
+async def test_remove_of_what_is_not_there(subject: Subject) -> None:
+    """Somebody else was faster: said as absent."""
+    with pytest.raises(NotFoundError):
+        await subject.host.remove("cyroid/none:1")
+
+
+async def test_push_tells_bytes_and_leaves_the_image(subject: Subject) -> None:
+    """A push moves the image and changes nothing of its names but what the engine itself notes."""
+    image_id = subject.build("cyroid/kali:1")
+    reference = f"{subject.registry}/cyroid/kali:1"
+    await subject.host.tag(image_id, reference)
+    moved: list[int] = []
+    await subject.host.push(reference, moved.append)
+    assert all(count > 0 for count in moved)
+    await subject.host.remove(reference)
+    image = await _only(subject)
+    assert (image.id, image.tags) == (image_id, (parse("cyroid/kali:1"),))
+
+
+async def test_a_push_that_fails_in_the_stream_raises(subject: Subject) -> None:
+    """Engines answer 200 and report failure inside the stream: it is raised with the engine's words."""
+    image_id = subject.build("cyroid/kali:1")
+    await subject.host.tag(image_id, "127.0.0.1:1/cyroid/kali:1")
+    with pytest.raises(RemoteError, match=r"pushing 127\.0\.0\.1:1/cyroid/kali:1.*refused"):
+        await subject.host.push("127.0.0.1:1/cyroid/kali:1", lambda _: None)
+
+
+async def test_nameless_images_have_no_tags(subject: Subject) -> None:
+    """What lost its name to another image is listed without a tag, or not at all; never under the other's name."""
+    first = subject.build("cyroid/kali:1")
+    second = subject.build("cyroid/kali:1")
+    images = {image.id: image.tags for image in (await subject.host.look()).images}
+    assert images[second] == (parse("cyroid/kali:1"),)
+    assert images.get(first, ()) == ()

@@ -1,0 +1,309 @@
+"""A registry and an engine in memory, for property tests that need thousands of worlds.
+
+They fulfil the ports of controller.domain.ports and run through the same contract suites as the real parts (tests/registry/test_contract.py and
+tests/hosts/test_contract.py). `fault` is called with the name of every operation before it is done, and may raise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from controller.domain.errors import CorruptError, NotFoundError, RefusedError, UnreachableError
+from controller.domain.observation import HostImage, HostState, StoreKind
+from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.ports import Advance, ImageDetail, Removal
+from controller.domain.reference import Reference, is_digest, parse
+
+Fault = Callable[[str], None]
+
+
+def no_fault(_: str) -> None:
+    """Everything works."""
+
+
+@dataclass
+class _Repository:
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+class MemoryRegistry:
+    """An OCI registry with deletes on."""
+
+    def __init__(self, address: str = "127.0.0.1:5000", fault: Fault = no_fault) -> None:
+        self._address = address
+        self.fault = fault
+        self.repositories: dict[str, _Repository] = {}
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    async def close(self) -> None:
+        return None
+
+    async def ping(self) -> None:
+        self.fault("ping")
+
+    async def resolve(self, repository: str, identifier: str) -> Descriptor:
+        self.fault("resolve")
+        found = self._manifest(repository, identifier)
+        return Descriptor(found.media_type, found.digest, len(found.raw))
+
+    async def manifest(self, repository: str, identifier: str) -> Manifest:
+        self.fault("manifest")
+        found = self._manifest(repository, identifier)
+        if digest_of(found.raw) != found.digest:
+            raise CorruptError(f"GET {repository}/{identifier}", "other bytes than its digest says")
+        return found
+
+    def _manifest(self, repository: str, identifier: str) -> Manifest:
+        home = self.repositories.get(repository, _Repository())
+        digest = identifier if is_digest(identifier) else home.tags.get(identifier, "")
+        if digest not in home.manifests:
+            raise NotFoundError(f"GET {repository}/{identifier}", "404 MANIFEST_UNKNOWN")
+        return home.manifests[digest]
+
+    async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None:
+        self.fault("put_manifest")
+        home = self.repositories.setdefault(repository, _Repository())
+        if len(manifest.raw) > MAX_MANIFEST:
+            raise RefusedError(f"PUT {repository}/{identifier}", "400 MANIFEST_INVALID: too large")
+        missing = [b.digest for b in manifest.blobs if b.digest not in home.blobs]
+        missing += [c.digest for c in manifest.children if c.digest not in home.manifests]
+        if missing:
+            raise RefusedError(f"PUT {repository}/{identifier}", f"400 MANIFEST_BLOB_UNKNOWN: {missing[0]}")
+        home.manifests[manifest.digest] = manifest
+        if not is_digest(identifier):
+            home.tags[identifier] = manifest.digest
+
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        self.fault("has_blob")
+        return digest in self.repositories.get(repository, _Repository()).blobs
+
+    @asynccontextmanager
+    async def read_blob(self, repository: str, digest: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.fault("read_blob")
+        data = self.repositories.get(repository, _Repository()).blobs.get(digest)
+        if data is None:
+            raise NotFoundError(f"GET {repository}/blobs/{digest}", "404 BLOB_UNKNOWN")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(data), 1 << 16):
+                self.fault("read_blob chunk")
+                yield data[start : start + (1 << 16)]
+
+        yield chunks()
+
+    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
+        self.fault("write_blob")
+        data = b"".join([chunk async for chunk in chunks])
+        if digest_of(data) != blob.digest or len(data) != blob.size:
+            raise CorruptError(f"PUT {repository}/blobs/{blob.digest}", "400 DIGEST_INVALID")
+        self.repositories.setdefault(repository, _Repository()).blobs[blob.digest] = data
+
+    async def mount(self, repository: str, digest: str, source: str) -> bool:
+        self.fault("mount")
+        data = self.repositories.get(source, _Repository()).blobs.get(digest)
+        if data is not None:
+            self.repositories.setdefault(repository, _Repository()).blobs[digest] = data
+        return data is not None
+
+    async def tags(self, repository: str) -> list[str]:
+        self.fault("tags")
+        return sorted(self.repositories.get(repository, _Repository()).tags)
+
+    async def catalog(self) -> list[str]:
+        self.fault("catalog")
+        return sorted(self.repositories)
+
+    async def delete_tag(self, repository: str, tag: str) -> None:
+        self.fault("delete_tag")
+        self._manifest(repository, tag)
+        del self.repositories[repository].tags[tag]
+
+    # What a test puts there itself.
+
+    def add(self, repository: str, tag: str, content: bytes) -> Manifest:
+        """A single-platform image whose one layer is `content`."""
+        config = config_of([content])
+        blobs = {digest_of(data): data for data in (config, content)}
+        self.repositories.setdefault(repository, _Repository()).blobs.update(blobs)
+        manifest = image_manifest(config, [content], OCI_MANIFEST)
+        home = self.repositories[repository]
+        home.manifests[manifest.digest] = manifest
+        home.tags[tag] = manifest.digest
+        return manifest
+
+    def add_index(self, repository: str, tag: str, contents: Iterable[bytes]) -> Manifest:
+        """An index with one child a content."""
+        children = [self.add(repository, "", content) for content in contents]
+        home = self.repositories[repository]
+        home.tags.pop("", None)
+        listed = [{"mediaType": c.media_type, "digest": c.digest, "size": len(c.raw)} for c in children]
+        index = parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
+        home.manifests[index.digest] = index
+        home.tags[tag] = index.digest
+        return index
+
+    def holds(self, layer: bytes) -> bool:
+        """Whether a tag of some repository means an image with this layer, plain or as an engine packs it, and everything of it is there."""
+        wanted = {digest_of(layer), digest_of(packed(layer))}
+        return any(
+            not wanted.isdisjoint(b.digest for b in each.blobs) and all(digest_of(home.blobs.get(b.digest, b"")) == b.digest for b in each.blobs)
+            for home in self.repositories.values()
+            for digest in home.tags.values()
+            for each in (home.manifests[digest], *(home.manifests[child.digest] for child in home.manifests[digest].children))
+        )
+
+
+def config_of(layers: Iterable[bytes]) -> bytes:
+    """An image's config: its diff_ids."""
+    return json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]}}).encode()
+
+
+def image_manifest(config: bytes, layers: Iterable[bytes], media_type: str) -> Manifest:
+    """The manifest of a config and of layers as they are stored."""
+    stored = [{"mediaType": "application/octet-stream", "digest": digest_of(each), "size": len(each)} for each in layers]
+    said = {"mediaType": "application/octet-stream", "digest": digest_of(config), "size": len(config)}
+    return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": media_type, "config": said, "layers": stored}).encode())
+
+
+def packed(layer: bytes) -> bytes:
+    """A layer as a classic engine pushes it: recompressed, so with another digest than upstream's."""
+    return b"packed:" + layer
+
+
+@dataclass
+class _Image:
+    config: bytes
+    layers: list[bytes]
+    tags: set[str] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+    containers: list[str] = field(default_factory=list)
+    tagged_at: float | None = None
+
+
+class MemoryHost:
+    """A Docker Engine with the classic image store. Tags are canonical names."""
+
+    def __init__(self, name: str = "local", registries: Iterable[MemoryRegistry] = (), fault: Fault = no_fault) -> None:
+        self._name = name
+        self._registries = {registry.address: registry for registry in registries}
+        self.fault = fault
+        self.images: dict[str, _Image] = {}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def close(self) -> None:
+        return None
+
+    async def look(self) -> HostState:
+        self.fault("look")
+        return HostState(f"engine of {self._name}", StoreKind.CLASSIC, tuple(self._seen(each) for each in sorted(self.images)))
+
+    def _seen(self, image_id: str) -> HostImage:
+        image = self.images[image_id]
+        tags, digests = (tuple(sorted(map(parse, names))) for names in (image.tags, image.digests))
+        return HostImage(image_id, tags, digests, sum(map(len, image.layers)), used_by=tuple(image.containers))
+
+    async def inspect(self, image: str) -> ImageDetail:
+        self.fault("inspect")
+        image_id = self._id_of(image)
+        found = self.images[image_id]
+        return ImageDetail(image_id, tuple(sorted(found.tags)), tuple(digest_of(each) for each in found.layers), found.tagged_at)
+
+    def _id_of(self, image: str) -> str:
+        if image in self.images:
+            return image
+        name = str(parse(image)) if not image.startswith("sha256:") else image
+        for image_id, found in self.images.items():
+            if name in found.tags or name in found.digests:
+                return image_id
+        raise NotFoundError(f"inspecting {image} on {self._name}", "404 No such image")
+
+    async def tag(self, image_id: str, reference: str) -> None:
+        self.fault("tag")
+        target = self.images[self._id_of(image_id)]
+        for other in self.images.values():
+            other.tags.discard(str(parse(reference)))
+        target.tags.add(str(parse(reference)))
+
+    async def remove(self, image: str) -> Removal:
+        self.fault("remove")
+        image_id = self._id_of(image)
+        found = self.images[image_id]
+        if image == image_id:
+            return self._remove_id(image_id, found)
+        name = str(parse(image))
+        if found.tags | found.digests == {name} or (found.tags == {name} and self._digests_of(found, parse(name)) == found.digests):
+            return self._remove_id(image_id, found)
+        found.tags.discard(name)
+        gone = {name}
+        if not any(_repository(tag) == _repository(name) for tag in found.tags):
+            gone |= self._digests_of(found, parse(name))
+        found.digests -= gone
+        return Removal(tuple(sorted(gone)), ())
+
+    def _digests_of(self, found: _Image, name: Reference) -> set[str]:
+        return {digest for digest in found.digests if _repository(digest) == (name.domain, name.repository)}
+
+    def _remove_id(self, image_id: str, found: _Image) -> Removal:
+        if len({_repository(name) for name in found.tags | found.digests}) > 1 or len(found.tags) > 1:
+            raise RefusedError(f"removing {image_id}", "409 conflict: image is referenced in multiple repositories")
+        if found.containers:
+            raise RefusedError(f"removing {image_id}", f"409 conflict: container {found.containers[0]} is using its image")
+        del self.images[image_id]
+        chain = [digest_of(layer) for layer in found.layers[:1]]
+        return Removal(tuple(sorted(found.tags | found.digests)), (image_id, *chain))
+
+    async def push(self, reference: str, advance: Advance) -> None:
+        self.fault("push")
+        name = parse(reference)
+        registry = self._registries.get(name.domain)
+        if registry is None:
+            raise UnreachableError(f"pushing {reference} from {self._name}", "connection refused")
+        image = self.images[self._id_of(reference)]
+        stored = [packed(layer) for layer in image.layers]
+        for data in (*stored, image.config):
+            await registry.write_blob(name.repository, Descriptor("", digest_of(data), len(data)), _once(data))
+            advance(len(data))
+        self.fault("push manifest")
+        manifest = image_manifest(image.config, stored, DOCKER_MANIFEST)
+        await registry.put_manifest(name.repository, name.tag, manifest)
+        image.digests.add(f"{name.domain}/{name.repository}@{manifest.digest}")
+
+    # What a test puts there itself.
+
+    def add(self, tag: str, layers: list[bytes], *, containers: Iterable[str] = ()) -> str:
+        """An image that was built here; its Id."""
+        config = config_of(layers)
+        image_id = digest_of(config)
+        image = self.images.setdefault(image_id, _Image(config, layers))
+        for other in self.images.values():
+            other.tags.discard(str(parse(tag)))
+        image.tags.add(str(parse(tag)))
+        image.containers += containers
+        return image_id
+
+
+def _repository(name: str) -> tuple[str, str]:
+    reference = parse(name)
+    return reference.domain, reference.repository
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def layer_of(word: str, size: int = 0) -> bytes:
+    """A layer that is the same for the same word, at least `size` bytes long."""
+    seed = hashlib.sha256(word.encode()).digest()
+    return seed * max(1, size // len(seed))
