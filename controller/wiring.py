@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,19 +88,16 @@ def _resolved(path: str | None, base: Path) -> Path | None:
 
 @contextmanager
 def stored(setup: Setup, state: Path | None) -> Iterator[Store]:
-    """The store of the setup's Wharf, for reading commands: another controller may work on it meanwhile."""
-    store = SqliteStore(state_file(state, os.environ, setup.desired.wharf))
-    try:
+    """The store of the setup's Wharf, for reading commands: nothing is written, and another controller may work on it meanwhile."""
+    with closing(SqliteStore(state_file(state, os.environ, setup.desired.wharf), read_only=True)) as store:
         yield store
-    finally:
-        store.close()
 
 
 @contextmanager
 def locked(setup: Setup, state: Path | None) -> Iterator[Store]:
     """The store, with the lock that lets one controller work on a Wharf; LockedError when another one does."""
     path = state_file(state, os.environ, setup.desired.wharf)
-    with ControllerLock(path), stored(setup, state) as store:
+    with ControllerLock(path), closing(SqliteStore(path)) as store:
         yield store
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import containerd_engine
+from tests.support.scene import Scene
 from tests.support.servers import EngineServer, RegistryServer, missing_parts
 
 StartRegistry = Callable[..., RegistryServer]
@@ -103,3 +104,15 @@ def either_engine(request: pytest.FixtureRequest) -> EngineServer:
     """Each of the two engines in turn: what holds on one store must hold on the other."""
     found: EngineServer = request.getfixturevalue("engine" if request.param == "classic" else "newer_engine")
     return found
+
+
+@pytest.fixture
+def scene(short_path: Path, registry: RegistryServer, internet: RegistryServer, engine: EngineServer) -> Scene:
+    """A registry, an upstream that docker.io stands for, a classic engine, and a file."""
+    return Scene(short_path, registry, internet, engine)
+
+
+@pytest.fixture
+def either_scene(short_path: Path, registry: RegistryServer, internet: RegistryServer, either_engine: EngineServer) -> Scene:
+    """The same on each of the two engines."""
+    return Scene(short_path, registry, internet, either_engine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from controller.domain.actions import Copy
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RemoteError, UnprovenError
@@ -28,24 +28,29 @@ class Copier:
         self._home_of: dict[str, str] = {}
 
     async def copy(self, action: Copy, sources: Sequence[Registry], advance: Advance) -> str:
-        """Do it, and give the digest that the target's tag means afterwards, as read back.
+        """Do it, and give the digest that the target's tag means afterwards, as read back. Mirrors come first in `sources`.
 
         Raises MovedError when the target's tag is not what the plan saw, RemoteError for what a registry answered.
         """
-        source, manifest = await self._first_with(action, sources)
-        await self._move(source, action.source.repository, manifest, action.target.repository, advance, _DEEPEST)
-        await replace_tag(self._registry, action.target, manifest, expected=action.replaces)
-        return manifest.digest
-
-    async def _first_with(self, action: Copy, sources: Sequence[Registry]) -> tuple[Registry, Manifest]:
-        """The first of mirrors and upstream that has it."""
         last: RemoteError = RemoteError(f"copying {action.source}", f"{action.source.domain} is not under spec.upstreams")
         for source in sources:
             try:
-                return source, await self._manifests.get(source, action.source.repository, action.digest)
+                manifest = await self._moved(source, action, advance)
+                break
             except RemoteError as error:
                 last = error
-        raise last
+        else:
+            raise last
+        await replace_tag(self._registry, action.target, manifest, expected=action.replaces)
+        return manifest.digest
+
+    async def _moved(self, source: Registry, action: Copy, advance: Advance) -> Manifest:
+        """The manifest, after everything below it has come from this source."""
+        origin = action.source.repository
+        await source.resolve(origin, action.digest)  # What the cache knows may have come from another source.
+        manifest = await self._manifests.get(source, origin, action.digest)
+        await self._move(source, origin, manifest, action.target.repository, advance, _DEEPEST)
+        return manifest
 
     async def _move(self, source: Registry, origin: str, manifest: Manifest, repository: str, advance: Advance, depth: int) -> None:
         if depth == 0:
@@ -67,20 +72,38 @@ class Copier:
             if await self._registry.has_blob(repository, blob.digest) or await self._mounted(repository, blob.digest):
                 advance(blob.size)
                 return
+            told = _Told(advance)
             for left in reversed(range(_TRIES)):
                 try:
                     async with source.read_blob(origin, blob.digest) as chunks:
-                        await self._registry.write_blob(repository, blob, chunks)
+                        await self._registry.write_blob(repository, blob, told.through(chunks))
                     break
                 except RemoteError as error:
                     if not error.retryable or left == 0:
                         raise
             self._home_of[blob.digest] = repository
-            advance(blob.size)
 
     async def _mounted(self, repository: str, digest: str) -> bool:
         home = self._home_of.get(digest)
         return home is not None and home != repository and await self._registry.mount(repository, digest, home)
+
+
+class _Told:
+    """Tells of a blob's bytes as they pass, and of none twice when it is tried again."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._furthest = 0
+
+    async def through(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same chunks."""
+        passed = 0
+        async for chunk in chunks:
+            passed += len(chunk)
+            if passed > self._furthest:
+                self._advance(passed - self._furthest)
+                self._furthest = passed
+            yield chunk
 
 
 async def replace_tag(registry: Registry, target: Target, manifest: Manifest, *, expected: str) -> None:

@@ -164,7 +164,9 @@ class MemoryRegistry:
 
 def config_of(layers: Iterable[bytes]) -> bytes:
     """An image's config: its diff_ids."""
-    return json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]}}).encode()
+    return json.dumps(
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]}}
+    ).encode()
 
 
 def image_manifest(config: bytes, layers: Iterable[bytes], media_type: str) -> Manifest:

@@ -86,6 +86,18 @@ class RegistryServer(Server):
             )
         )
 
+    def blob_file(self, digest: str) -> Path:
+        """Where the registry keeps a blob's bytes."""
+        algorithm, _, name = digest.partition(":")
+        return self.home / "data/docker/registry/v2/blobs" / algorithm / name[:2] / name / "data"
+
+    def damage(self, digest: str) -> None:
+        """Flip a bit of a blob behind the registry's back: bit rot."""
+        file = self.blob_file(digest)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"

@@ -1,0 +1,70 @@
+"""Delete: a tag out of the registry, that tag alone."""
+
+from __future__ import annotations
+
+from controller.domain.actions import Reason
+from controller.domain.oci import OCI_INDEX, parse_manifest
+from tests.conftest import StartRegistry
+from tests.support.scene import Scene, client, publish, tags_of
+
+RETIRED = {"name": "cyroid/retired:1", "ensure": "Absent"}
+
+
+async def test_a_retired_tag_goes_alone(scene: Scene) -> None:
+    """Another tag of the same digest stays, and can be pulled."""
+    image = await publish(scene.registry, "cyroid/retired", "1")
+    async with client(scene.registry) as registry:
+        await registry.put_manifest("cyroid/retired", "other", image)
+    scene.images = [RETIRED]
+    done = await scene.apply()
+    assert [(outcome.action.kind, outcome.error) for outcome in done.outcomes] == [("Delete", "")]
+    assert done.after.converged
+    assert await tags_of(scene.registry, "cyroid/retired") == {"other": image.digest}
+
+
+async def test_a_manifest_that_an_index_references_is_refused(scene: Scene) -> None:
+    """Deleting would break the index: refused with its tag, both stay."""
+    index = await publish(scene.registry, "cyroid/retired", "all", platforms=["linux/amd64", "linux/arm64"])
+    async with client(scene.registry) as registry:
+        child = await registry.manifest("cyroid/retired", index.children[0].digest)
+        await registry.put_manifest("cyroid/retired", "1", child)
+    scene.images = [RETIRED]
+    (outcome,) = (await scene.apply()).outcomes
+    assert "the index cyroid/retired:all references it" in outcome.error
+    assert await tags_of(scene.registry, "cyroid/retired") == {"1": child.digest, "all": index.digest}
+
+
+async def test_a_retired_index_goes_and_leaves_its_children_manifests(scene: Scene) -> None:
+    """The tag of an index is deleted alone, too."""
+    index = await publish(scene.registry, "cyroid/retired", "1", platforms=["linux/amd64"])
+    scene.images = [RETIRED]
+    done = await scene.apply()
+    assert done.after.converged, [outcome.error for outcome in done.outcomes]
+    async with client(scene.registry) as registry:
+        assert parse_manifest((await registry.manifest("cyroid/retired", index.digest)).raw).media_type == OCI_INDEX
+
+
+async def test_a_registry_that_does_not_delete(scene: Scene, start_registry: StartRegistry) -> None:
+    """Deletes off: that image's error says what to set, and its tag means what it meant."""
+    scene.registry = start_registry({"storage": {"delete": {"enabled": False}}})
+    image = await publish(scene.registry, "cyroid/retired", "1")
+    scene.images = [RETIRED]
+    (outcome,) = (await scene.apply()).outcomes
+    assert "storage.delete.enabled" in outcome.error
+    assert await tags_of(scene.registry, "cyroid/retired") == {"1": image.digest}
+
+
+async def test_a_retired_image_on_a_host_stays(scene: Scene) -> None:
+    """Absent in the registry beats adopt: the host's copy is the last one, so it stays, RetiredOnHost."""
+    scene.build("cyroid/retired:1")
+    scene.images, scene.host = [RETIRED], {"adopt": ["cyroid/**"], "absent": ["cyroid/**"]}
+    done = await scene.apply()
+    assert done.outcomes == ()
+    assert [held.reason for held in done.after.plan.held_back] == [Reason.RETIRED_ON_HOST]
+    assert scene.tags_on_host() == {"cyroid/retired:1"}
+
+
+async def test_nothing_to_delete(scene: Scene) -> None:
+    """What is not there is as the file says."""
+    scene.images = [RETIRED]
+    assert (await scene.look()).converged

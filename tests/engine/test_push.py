@@ -1,0 +1,146 @@
+"""Push: host to registry, read back, journalled, and never over what others put there."""
+
+from __future__ import annotations
+
+from controller.domain.actions import Reason
+from controller.domain.ports import JournalEntry
+from controller.domain.reference import Target
+from controller.engine.apply import Outcome
+from tests.conftest import StartRegistry
+from tests.support.scene import Scene, publish, tags_of
+
+
+def errors(outcomes: tuple[Outcome, ...]) -> list[str]:
+    """The errors of a pass."""
+    return [outcome.error for outcome in outcomes if outcome.error]
+
+
+async def test_what_only_a_host_has_is_pushed_proven_and_evicted(either_scene: Scene) -> None:
+    """After one apply a listed image is in the registry by content, and off the host; a second plan is empty."""
+    scene = either_scene
+    image_id = scene.build("cyroid/kali:1")
+    scene.images = [{"name": "cyroid/kali:1"}]
+    done = await scene.apply()
+    assert not errors(done.outcomes)
+    assert done.after.converged
+    assert not (await scene.look()).plan.actions
+    assert scene.tags_on_host() == set()
+    assert scene.pulled_back("cyroid/kali:1") == image_id
+
+
+async def test_what_is_adopted_is_pushed_and_stays(either_scene: Scene) -> None:
+    """`adopt` pushes what no set lists; it evicts only what `absent` matches."""
+    scene = either_scene
+    image_id = scene.build("cyroid/web:1")
+    scene.host = {"adopt": ["cyroid/**"], "absent": []}
+    done = await scene.apply()
+    assert done.after.converged
+    assert scene.tags_on_host() == {"cyroid/web:1"}
+    assert scene.pulled_back("cyroid/web:1") == image_id
+
+
+async def test_a_tag_of_others_is_not_overwritten(either_scene: Scene) -> None:
+    """onConflict Fail: the registry keeps its image, the host keeps its own, and the plan says so."""
+    scene = either_scene
+    theirs = await publish(scene.registry, "cyroid/kali", "1")
+    scene.build("cyroid/kali:1")
+    scene.images = [{"name": "cyroid/kali:1"}]
+    done = await scene.apply()
+    assert [held.reason for held in done.after.plan.held_back] == [Reason.CONFLICT]
+    assert await tags_of(scene.registry, "cyroid/kali") == {"1": theirs.digest}
+    assert scene.tags_on_host() == {"cyroid/kali:1"}
+
+
+async def test_on_conflict_push_holds_what_was_there(either_scene: Scene) -> None:
+    """onConflict Push: the old manifest is held under a tag of its own before its tag is overwritten."""
+    scene = either_scene
+    theirs = await publish(scene.registry, "cyroid/kali", "1")
+    image_id = scene.build("cyroid/kali:1")
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"onConflict": "Push"}
+    done = await scene.apply()
+    assert done.after.converged, done.after.plan
+    tags = await tags_of(scene.registry, "cyroid/kali")
+    assert tags.pop(f"wharf-held-{theirs.digest[7:19]}") == theirs.digest
+    assert set(tags) == {"1"}
+    assert scene.pulled_back("cyroid/kali:1") == image_id
+
+
+async def test_a_rebuilt_image_replaces_what_this_host_pushed(either_scene: Scene) -> None:
+    """The registry still has what this host pushed last: the new build replaces it, and the old one is held."""
+    scene = either_scene
+    scene.build("cyroid/kali:1")
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    await scene.apply()
+    before = await tags_of(scene.registry, "cyroid/kali")
+    image_id = scene.build("cyroid/kali:1")
+    done = await scene.apply()
+    assert [outcome.action.reason for outcome in done.outcomes] == [Reason.RETAGGED]
+    assert done.after.converged
+    after = await tags_of(scene.registry, "cyroid/kali")
+    assert set(after) == {"1", f"wharf-held-{before['1'][7:19]}"}
+    assert before["1"] in after.values()
+    assert scene.pulled_back("cyroid/kali:1") == image_id
+
+
+async def test_a_refused_push_keeps_the_image(scene: Scene, start_registry: StartRegistry) -> None:
+    """A registry that is read-only: the push is that image's error, nothing is removed, no tag and no journal entry is left."""
+    scene.registry = start_registry({"storage": {"maintenance": {"readonly": {"enabled": True}}}})
+    scene.build("cyroid/kali:1")
+    scene.images = [{"name": "cyroid/kali:1"}]
+    done = await scene.apply()
+    (push, evict) = errors(done.outcomes)
+    assert f"pushing {scene.registry.address}/cyroid/kali:1 from local" in push
+    assert "405" in push
+    assert "it stays on local" in evict
+    assert scene.tags_on_host() == {"cyroid/kali:1"}
+    async with scene.opened() as (_, store):
+        assert store.open_pushes() == []
+        assert set(store.errors()) == {Target("cyroid/kali", "1")}
+
+
+async def test_the_tag_of_a_broken_push_is_taken_off_at_the_next_start(scene: Scene) -> None:
+    """A journalled tag that still means the image goes, the operator's own name stays; and it is never adopted."""
+    image_id = scene.build("cyroid/kali:1")
+    mine = f"{scene.registry.address}/cyroid/kali:1"
+    scene.engine.docker("tag", "cyroid/kali:1", mine)
+    scene.host = {"adopt": ["**"], "absent": []}
+    async with scene.opened() as (_, store):
+        engine_id = scene.engine.docker("info", "-f", "{{.ID}}")
+        store.open_push(JournalEntry("local", engine_id, image_id, mine, existed=False))
+    look = await scene.look()
+    assert [(str(a.target), a.kind) for a in look.plan.actions] == [("cyroid/kali:1", "Push")]
+    await scene.apply()
+    assert scene.tags_on_host() == {"cyroid/kali:1"}
+
+
+async def test_a_tag_under_the_registrys_address_that_was_there_before_stays(scene: Scene) -> None:
+    """What the operator tagged himself is used for the push, and not taken away."""
+    scene.build("cyroid/kali:1")
+    mine = f"{scene.registry.address}/cyroid/kali:1"
+    scene.engine.docker("tag", "cyroid/kali:1", mine)
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    done = await scene.apply()
+    assert done.after.converged, done.after.plan
+    assert scene.tags_on_host() == {"cyroid/kali:1", mine}
+
+
+async def test_a_push_target_that_means_another_image_is_refused(scene: Scene) -> None:
+    """Tagging would take the name from another image: refused, both images stay."""
+    scene.build("cyroid/kali:1")
+    mine = f"{scene.registry.address}/cyroid/kali:1"
+    scene.build(mine)
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    ids = {scene.id_on_host("cyroid/kali:1"), scene.id_on_host(mine)}
+    done = await scene.apply()
+    assert not done.after.converged
+    assert {scene.id_on_host("cyroid/kali:1"), scene.id_on_host(mine)} == ids
+
+
+async def test_two_contents_under_one_name_are_a_conflict(scene: Scene) -> None:
+    """An image and another one tagged for the registry both map to one place: neither is pushed."""
+    scene.build("cyroid/kali:1")
+    scene.build(f"{scene.registry.address}/cyroid/kali:1")
+    scene.images = [{"name": "cyroid/kali:1"}]
+    done = await scene.apply()
+    assert {held.reason for held in done.after.plan.held_back} == {Reason.CONFLICT}
+    assert len(scene.tags_on_host()) == 2
