@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.domain.actions import Action, HeldBack, Kind, Plan, image_of
+from controller.domain.actions import Action, Evict, HeldBack, Kind, Plan, Push, image_of
 from controller.domain.status import ImageStatus, SetStatus
 from controller.domain.texts import size
 
@@ -66,11 +66,16 @@ def totals(sets: Iterable[SetStatus]) -> Text:
     for kind in Kind:
         mine = [action for action in actions if action.kind is kind]
         if mine:
-            total = size(sum(action.bytes for action in mine))
+            total = size(sum({_moved(action): action.bytes for action in mine}.values()))
             parts.append(f"{len(mine)} to {kind.lower()}" + (f" ({total})" if total else ""))
     if held:
         parts.append(f"{len(held)} held back")
     return Text(f"Plan: {', '.join(parts)}.", "bold")
+
+
+def _moved(action: Action) -> tuple[str, str]:
+    """What moves or comes free once, however many names it has."""
+    return (action.host, action.image_id) if isinstance(action, Push | Evict) else ("", image_of(action))
 
 
 def show_status(console: Console, sets: Iterable[SetStatus]) -> None:

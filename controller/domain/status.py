@@ -80,7 +80,7 @@ def assess(
         )
         found.append(SetStatus(name, plan.of_set(name), tuple(images)))
     unlisted = [
-        _image(seen, target, str(target), Ensure.PRESENT, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
+        _image(seen, target, str(target), None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
         for target in sorted(copies.keys() - desired.by_target.keys())
     ]
     rest = plan.of_set("")
@@ -101,7 +101,7 @@ def _image(
     seen: Observation,
     target: Target,
     name: str,
-    ensure: Ensure,
+    ensure: Ensure | None,
     copies: Sequence[HostCopy],
     rows: Sequence[Action | HeldBack],
     error: str,
@@ -122,7 +122,7 @@ def _image(
     return ImageStatus(name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
 
 
-def _ready(ensure: Ensure, held: Fact[Held] | None, rows: Iterable[Action | HeldBack], error: str) -> Condition:
+def _ready(ensure: Ensure | None, held: Fact[Held] | None, rows: Sequence[Action | HeldBack], error: str) -> Condition:
     blocking = [row for row in rows if not isinstance(row, HeldBack) or row.reason is not Reason.KEPT]
     if held is None or isinstance(held, Unknown):
         return Condition("Ready", "Unknown", Reason.UNKNOWN, held.why if held else "not looked at")
@@ -130,9 +130,10 @@ def _ready(ensure: Ensure, held: Fact[Held] | None, rows: Iterable[Action | Held
         first = next((row for row in blocking if isinstance(row, HeldBack)), blocking[0])
         return Condition("Ready", "False", first.reason, error or first.message)
     present = isinstance(held, Present)
-    if present is (ensure is Ensure.ABSENT):
+    if ensure is not None and present is (ensure is Ensure.ABSENT):
         return Condition("Ready", "False", Reason.RETIRED if present else Reason.MISSING, error or "the registry and the file differ")
-    return Condition("Ready", "True", "Converged", "as the file says")
+    kept = next((row for row in rows if isinstance(row, HeldBack)), None)
+    return Condition("Ready", "True", Reason.KEPT, kept.message) if kept else Condition("Ready", "True", "Converged", "as the file says")
 
 
 def _in_registry(held: Fact[Held] | None, digest: str) -> Condition:

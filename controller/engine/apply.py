@@ -160,10 +160,10 @@ class Applier:
 
 
 def errors_by_target(outcomes: Iterable[Outcome]) -> dict[Target, str]:
-    """The last error of each image that was worked on; "" where all went well."""
+    """The first error of each image that was worked on, which is the cause of those after it; "" where all went well."""
     errors: dict[Target, str] = {}
     for outcome in outcomes:
-        errors[outcome.action.target] = outcome.error or errors.get(outcome.action.target, "")
+        errors[outcome.action.target] = errors.get(outcome.action.target) or outcome.error
     return errors
 
 

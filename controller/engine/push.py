@@ -59,10 +59,14 @@ class Pusher:
                     f"{reference} means another image there, {there.id[:19]}",
                     hint="remove or rename that tag: pushing would take it away",
                 )
-            existed = True
+            existed = not self._is_ours(engine_id, reference)
         entry = JournalEntry(host.name, engine_id, action.image_id, reference, existed)
         self._store.open_push(entry)
         return entry
+
+    def _is_ours(self, engine_id: str, reference: str) -> bool:
+        """Whether an earlier push of ours made this tag, and could not take it off again."""
+        return any(entry.reference == reference and not entry.existed for entry in self._store.open_pushes(engine_id))
 
     async def _read_back(self, action: Push, kind: StoreKind) -> str:
         """Success is what was read back (law 5): the tag must mean the image that was pushed."""

@@ -67,7 +67,8 @@ class Reconciler:
         return outcomes
 
     async def reconcile(self, desired: Desired, progress: Progress, *, allow_deletes: int = 0) -> Pass:
-        """One pass: look, apply, and look again, because success is what was read back (law 5)."""
+        """One pass: take away what a broken push left, look, apply, and look again, because success is what was read back (law 5)."""
+        await self.recover()
         before = await self.look(desired, allow_deletes=allow_deletes)
         if not before.plan.actions:
             return Pass(before, (), before)
@@ -75,7 +76,7 @@ class Reconciler:
         return Pass(before, outcomes, await self.look(desired, allow_deletes=allow_deletes))
 
     async def recover(self) -> None:
-        """Before the first pass: take away what a crash in the middle of a push left on the hosts."""
+        """Take away the tags that pushes left on the hosts, by a crash or because the engine could not be asked then."""
         async with asyncio.TaskGroup() as group:
             for name in self._world.hosts:
                 group.create_task(self._recover(name))
@@ -86,5 +87,5 @@ class Reconciler:
         try:
             state = await self._world.hosts[name].look()
         except RemoteError:
-            return  # The entry stays open; the next start tries again.
+            return  # The entry stays open; the next pass tries again.
         await recover(self._world.store, self._world.hosts[name], state.engine_id)

@@ -63,7 +63,6 @@ async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_delete
 async def _work(around: Surroundings[AskedT], asked: AskedT, wakeups: Wakeups, allow_deletes: int) -> None:
     while True:
         async with around.open_world(asked) as reconciler:
-            await reconciler.recover()
             asked = await _until_changed(around, asked, reconciler, wakeups, allow_deletes)
 
 

@@ -12,6 +12,7 @@ from controller.domain.ports import AuditEntry, JournalEntry, Store
 from controller.domain.reference import Target
 from controller.store.sqlite import SqliteStore
 from tests.support.builders import sha
+from tests.support.memory_store import MemoryStore
 
 KALI = Target("cyroid/kali", "1")
 HISTORIAN = Target("cyroid/ics-historian", "latest")
@@ -21,12 +22,15 @@ DONE = AuditEntry(10.5, "run", "Push", str(KALI), "local", "OnHostOnly", "", sha
 Reopen = Callable[[], Store]
 
 
-@pytest.fixture
-def reopened(tmp_path: Path) -> Iterator[Reopen]:
-    """Gives the store anew each time, from nothing but what the last one left on the disk."""
+@pytest.fixture(params=["sqlite", "memory"])
+def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
+    """Gives the store anew each time, from nothing but what the last one left on the disk; the twin in memory is always the same one."""
     last: list[SqliteStore] = []
+    memory = MemoryStore()
 
     def again() -> Store:
+        if request.param == "memory":
+            return memory
         for store in last:
             store.close()
         last[:] = [SqliteStore(tmp_path / "default.sqlite")]

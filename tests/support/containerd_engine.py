@@ -97,7 +97,8 @@ class ContainerdEngineServer(EngineServer):
     """dockerd with the containerd image store, beside a containerd of its own."""
 
     def __init__(self, home: Path, root: Path) -> None:
-        super().__init__(home, binary=str(root / "usr/sbin/dockerd"), path=f"{root / 'usr/bin'}:{root / 'usr/sbin'}", features={"containerd-snapshotter": True})
+        path = f"{root / 'usr/bin'}:{root / 'usr/sbin'}"
+        super().__init__(home, binary=str(root / "usr/sbin/dockerd"), path=path, features={"containerd-snapshotter": True})
         self.containerd = _Containerd(home / "containerd", root)
         self.extra = [*self.extra, "--containerd", str(self.containerd.socket)]
 

@@ -78,7 +78,6 @@ class Scene:
     async def apply(self, *, allow_deletes: int = 0) -> Pass:
         """One whole pass."""
         async with self.opened() as (reconciler, _):
-            await reconciler.recover()
             return await reconciler.reconcile(read([self.file]).desired, Quiet(), allow_deletes=allow_deletes)
 
     # The host.

@@ -1,0 +1,63 @@
+"""A store in memory, for property tests; it runs through tests/store/test_contract.py beside the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from controller.domain.ports import AuditEntry, JournalEntry
+from controller.domain.reference import Target
+
+
+class MemoryStore:
+    """Keeps everything for as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._first_seen: dict[str, dict[tuple[str, str], float]] = {}
+        self._pushes: dict[tuple[str, str, str], JournalEntry] = {}
+        self._last_pushed: dict[str, dict[Target, str]] = {}
+        self._engines: dict[str, str] = {}
+        self._errors: dict[Target, str] = {}
+        self._audit: list[AuditEntry] = []
+
+    def first_seen(self, host: str, pairs: Iterable[tuple[str, str]], now: float) -> Mapping[tuple[str, str], float]:
+        known = self._first_seen.get(host, {})
+        self._first_seen[host] = {pair: min(known.get(pair, now), now) for pair in pairs}
+        return self._first_seen[host]
+
+    def open_push(self, entry: JournalEntry) -> None:
+        self._pushes.setdefault((entry.engine_id, entry.image_id, entry.reference), entry)
+
+    def close_push(self, entry: JournalEntry) -> None:
+        self._pushes.pop((entry.engine_id, entry.image_id, entry.reference), None)
+
+    def open_pushes(self, engine_id: str | None = None) -> Sequence[JournalEntry]:
+        return [entry for entry in self._pushes.values() if engine_id in {None, entry.engine_id}]
+
+    def set_last_pushed(self, engine_id: str, target: Target, digest: str) -> None:
+        self._last_pushed.setdefault(engine_id, {})[target] = digest
+
+    def last_pushed(self, engine_id: str) -> Mapping[Target, str]:
+        return self._last_pushed.get(engine_id, {})
+
+    def engine_of(self, host: str) -> str | None:
+        return self._engines.get(host)
+
+    def set_engine(self, host: str, engine_id: str) -> None:
+        self._engines[host] = engine_id
+
+    def forget_engine(self, host: str) -> None:
+        self._engines.pop(host, None)
+
+    def record(self, entry: AuditEntry) -> None:
+        self._audit.append(entry)
+
+    def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
+        return [entry for entry in reversed(self._audit) if image in {None, entry.image}][:limit]
+
+    def set_error(self, target: Target, error: str, at: float) -> None:  # noqa: ARG002 - the time is kept for people
+        self._errors[target] = error
+        if not error:
+            del self._errors[target]
+
+    def errors(self) -> Mapping[Target, str]:
+        return self._errors
