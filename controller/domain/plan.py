@@ -18,10 +18,13 @@ For each place in the registry, the first row that fits (R: the registry's tag, 
     Present  Present  upstream   Unknown  any                  held back Unknown
     Present  Absent   none       -        one content          Push OnHostOnly
     Present  Absent   none       -        several contents     held back Conflict
+    Present  any      any        any      would be pushed, and the host has another image under the registry's own name: held back Conflict
     Present  Absent   none       -        none                 held back NotFound (Unknown while a host is)
     Present  Present  none       -        same content         nothing
     Present  Present  none       -        other, R last pushed Push Retagged
     Present  Present  none       -        other                by onConflict: Conflict, Push, Kept
+    Present  Present  none       -        same on one, other   by onConflict: Conflict, Conflict, Kept
+                                          on another
 
 and then, for each copy that `absent` names: Evict, with what makes us believe that the registry holds it (Basis).
 """
@@ -205,6 +208,21 @@ def _push_adopted(case: _Case, otherwise: HeldBack) -> Found:
 
 
 def _push(case: _Case, copies: list[HostCopy]) -> Found:
+    """What goes from a host to the registry; nothing whose way there is blocked by another image under the registry's own name."""
+    for row in _pushes(case, copies):
+        rival = next((copy for copy in case.copies if isinstance(row, Push) and _is_rival(case, row, copy)), None)
+        if rival is None:
+            yield row
+        else:
+            message = f"{rival.tag.familiar} on {rival.host.name} is another image, {_short(rival.image.id)}; remove or rename that tag"
+            yield case.held(Kind.PUSH, Reason.CONFLICT, message, rival)
+
+
+def _is_rival(case: _Case, push: Push, copy: HostCopy) -> bool:
+    return copy.host.name == push.host and copy.tag.domain in case.desired.addresses and copy.image.id != push.image_id
+
+
+def _pushes(case: _Case, copies: list[HostCopy]) -> Found:
     if isinstance(case.registry, Present):
         yield from _push_over(case, copies, case.registry.value)
     elif len({copy.image.id for copy in copies}) > 1:
@@ -220,13 +238,17 @@ def _push(case: _Case, copies: list[HostCopy]) -> Found:
 def _push_over(case: _Case, copies: Iterable[HostCopy], held: Held) -> Found:
     """The registry has the tag already: the rules for a conflict (design: "Conflict")."""
     pushes: dict[str, Push] = {}
+    copies = list(copies)
     others = [copy for copy in copies if not held.means(copy.image, copy.store)]
     for copy in others:
         words = f"the registry has {_short(held.digest)}, {copy.host.name} has {_short(copy.image.id)}"
         if case.seen.last_pushed.get((copy.host.name, case.target)) == held.digest:
             pushes.setdefault(copy.image.id, _push_of(case, copy, Reason.RETAGGED, f"changed on {copy.host.name} since its last push", held.digest))
-        elif copy.host.on_conflict is OnConflict.PUSH:
+        elif copy.host.on_conflict is OnConflict.PUSH and len(others) == len(copies):
             pushes.setdefault(copy.image.id, _push_of(case, copy, Reason.CONFLICT, f"{words}; onConflict is Push", held.digest))
+        elif copy.host.on_conflict is OnConflict.PUSH:
+            # Both would push over each other for ever.
+            yield case.held(Kind.PUSH, Reason.CONFLICT, f"different images bear this name: {_several(copies)}; remove or rename all but one", copy)
         elif copy.host.on_conflict is OnConflict.KEEP:
             yield case.held(Kind.PUSH, Reason.KEPT, f"{words}; onConflict is Keep", copy)
         else:

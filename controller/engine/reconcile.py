@@ -17,7 +17,7 @@ from controller.domain.status import SetStatus, assess
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.manifests import Manifests
 from controller.engine.observe import Observer, World
-from controller.engine.push import recover
+from controller.engine.push import Pusher
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Reconciler:
         self._world = world
         self._manifests = Manifests()
         self._observer = Observer(world, self._manifests)
+        self._pusher = Pusher(world.registry, world.store, self._manifests)
         self._applier = Applier(world, self._manifests, actor=actor)
 
     async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
@@ -76,7 +77,7 @@ class Reconciler:
         return Pass(before, outcomes, await self.look(desired, allow_deletes=allow_deletes))
 
     async def recover(self) -> None:
-        """Take away the tags that pushes left on the hosts, by a crash or because the engine could not be asked then."""
+        """Finish what pushes left on the hosts, by a crash or because somebody could not be asked then."""
         async with asyncio.TaskGroup() as group:
             for name in self._world.hosts:
                 group.create_task(self._recover(name))
@@ -88,4 +89,4 @@ class Reconciler:
             state = await self._world.hosts[name].look()
         except RemoteError:
             return  # The entry stays open; the next pass tries again.
-        await recover(self._world.store, self._world.hosts[name], state.engine_id)
+        await self._pusher.recover(self._world.hosts[name], state.engine_id, state.store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from controller.domain.actions import Delete, Evict
 from controller.domain.desired import Desired, DesiredHost, DesiredImage
 from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import Unknown
-from controller.domain.spec import Ensure, OnConflict
+from controller.domain.spec import Ensure, Mode, OnConflict
 from tests.engine.worlds import Worlds
 from tests.support.builders import desired, host, image
 
@@ -97,6 +98,16 @@ def test_unknown_never_leads_to_a_deletion(world: Worlds, wanted: Desired, silen
         assert not look.plan.deletions
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(worlds(), states(deletes=True), st.integers(0, 20))
+def test_a_registry_with_bit_rot_costs_no_host_its_copy(world: Worlds, wanted: Desired, number: int) -> None:
+    """One blob of the registry is bad: every content that could still be had before a pass can be had after it."""
+    world.reconcile(replace(wanted, images=tuple(each for each in wanted.images if each.ensure is Ensure.PRESENT), mode=Mode.PUSH))
+    world.rot(number)
+    world.reconcile(replace(wanted, images=tuple(each for each in wanted.images if each.ensure is Ensure.PRESENT)))
+    assert not world.lost
+
+
 class Machine(RuleBasedStateMachine):
     """People and faults against the controller: at every moment no content is lost, and when the faults end it converges."""
 
@@ -142,6 +153,26 @@ class Machine(RuleBasedStateMachine):
         self.world.reconcile(self.wanted)
         self.world.fault = lambda _: None
 
+    @rule(at=st.integers(0, 60), name=st.sampled_from(["one", "two"]), tag=host_tags, word=st.none() | words, refused=st.booleans())
+    def reconcile_while_people_work(self, at: int, name: str, tag: str, word: str | None, refused: bool) -> None:  # noqa: FBT001 - as above
+        """Before the operation number `at` somebody builds over a name, or takes it off; that operation may fail besides."""
+        left = at
+
+        def fault(operation: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                if word:
+                    self.world.build(name, tag, word)
+                else:
+                    self.world.untag(name, tag)
+                if refused:
+                    raise RefusedError(operation, "injected")
+
+        self.world.fault = fault
+        self.world.reconcile(self.wanted)
+        self.world.fault = lambda _: None
+
     @rule(at=st.integers(0, 60))
     def die_in_the_middle(self, at: int) -> None:
         """The controller is killed at the operation number `at`; not even its clean-up runs."""
@@ -167,9 +198,10 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        for _ in range(4):
-            done = self.world.reconcile(self.wanted)
+        for _ in range(3):
+            self.world.reconcile(self.wanted)
             assert not self.world.lost
+        done = self.world.reconcile(self.wanted)
         assert not done.after.plan.actions, [outcome.error for outcome in done.outcomes]
         assert not self.world.store.open_pushes()
 

@@ -144,3 +144,38 @@ async def test_two_contents_under_one_name_are_a_conflict(scene: Scene) -> None:
     done = await scene.apply()
     assert {held.reason for held in done.after.plan.held_back} == {Reason.CONFLICT}
     assert len(scene.tags_on_host()) == 2
+
+
+async def test_the_last_name_of_an_unpushed_image_is_not_taken_off(scene: Scene) -> None:
+    """After a crash and a rebuild our tag is the old build's last name: it stays until the next push takes it over, and then the old build does."""
+    old = scene.build("cyroid/kali:1")
+    mine = f"{scene.registry.address}/cyroid/kali:1"
+    scene.engine.docker("tag", "cyroid/kali:1", mine)
+    async with scene.opened() as (_, store):
+        store.open_push(JournalEntry("local", scene.engine.docker("info", "-f", "{{.ID}}"), old, mine, existed=False))
+    new = scene.build("cyroid/kali:1")
+    done = await scene.apply()
+    assert scene.tags_on_host() == {"cyroid/kali:1", mine}, "no set lists it: nothing is pushed"
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    done = await scene.apply()
+    assert done.after.converged, done.after.plan
+    assert scene.tags_on_host() == {"cyroid/kali:1"}
+    assert scene.pulled_back("cyroid/kali:1") == new
+    with scene.engine.client() as engine:
+        assert engine.images.get(old).tags == []
+
+
+async def test_a_push_that_was_cut_off_at_its_very_end_is_remembered(scene: Scene) -> None:
+    """The registry has it, the controller died before it noted so: the next build from that host is no conflict."""
+    scene.build("cyroid/kali:1")
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    mine = f"{scene.registry.address}/cyroid/kali:1"
+    scene.engine.docker("tag", "cyroid/kali:1", mine)
+    scene.engine.docker("push", "-q", mine)
+    async with scene.opened() as (_, store):
+        engine_id = scene.engine.docker("info", "-f", "{{.ID}}")
+        store.open_push(JournalEntry("local", engine_id, scene.id_on_host(mine), mine, existed=False))
+    new = scene.build("cyroid/kali:1")
+    done = await scene.apply()
+    assert done.after.converged, done.after.plan
+    assert scene.pulled_back("cyroid/kali:1") == new

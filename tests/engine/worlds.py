@@ -54,8 +54,29 @@ class Worlds:
         """Somebody else pushes to the registry. The old content of that tag is his to lose."""
         repository, _, name = tag.partition(":")
         manifest = self.registry.add(repository, name, layer_of(word))
-        self.words = {each for each in self.words if self.kept(each)} | {word}
+        self.words.add(word)
+        self.forget_lost()
         return manifest
+
+    def untag(self, host: str, tag: str) -> None:
+        """A person takes a name off; an image whose last name it was is his to lose."""
+        for image_id, image in list(self.hosts[host].images.items()):
+            image.tags.discard(str(parse(tag)))
+            if not image.tags and not image.containers:
+                del self.hosts[host].images[image_id]
+        self.forget_lost()
+
+    def rot(self, number: int) -> None:
+        """One blob of the registry goes bad behind everybody's back."""
+        blobs = [(home, digest) for home in self.registry.repositories.values() for digest in sorted(home.blobs)]
+        if blobs:
+            home, digest = blobs[number % len(blobs)]
+            home.blobs[digest] = home.blobs[digest][:-1] + b"!"
+        self.forget_lost()
+
+    def forget_lost(self) -> None:
+        """What others lost is not counted against the controller."""
+        self.words = {word for word in self.words if self.kept(word)}
 
     def kept(self, word: str) -> bool:
         """Whether this content can still be had: on a host, or whole under a tag of the registry."""

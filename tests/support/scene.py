@@ -89,7 +89,7 @@ class Scene:
     def tags_on_host(self) -> set[str]:
         """Every tag of the engine."""
         with self.engine.client() as client:
-            return {tag for image in client.images.list() for tag in image.tags}
+            return {tag for image in client.api.images() for tag in image["RepoTags"] or () if tag != "<none>:<none>"}
 
     def id_on_host(self, name: str) -> str:
         """The Id that a name means on the engine."""

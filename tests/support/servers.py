@@ -172,8 +172,8 @@ class EngineServer(Server):
         with self.client() as client:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
-            for image in client.images.list(all=False):
-                client.images.remove(image.id, force=True)
+            for image_id in client.api.images(quiet=True):
+                client.images.remove(image_id, force=True)
 
     def docker(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run the docker command line against this engine; its output, or CalledProcessError."""

@@ -1,0 +1,95 @@
+"""Killed at random moments of push, proof and evict: no image is lost, no tag is left behind, and the next apply converges."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from controller.cli.main import main
+from controller.domain.oci import digest_of
+from controller.store.sqlite import SqliteStore
+from tests.acceptance.wharf import wharf
+from tests.support.scene import Scene, client, tags_of
+from tests.support.servers import RegistryServer
+
+KILLS = int(os.environ.get("WHARF_KILLS", "50"))
+
+# Python's imports are done once, in a server that forks: so that the moments fall into the command's own work.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["controller.cli.main", __name__])
+
+
+def _command(arguments: list[str], log: Path) -> None:
+    """The command, in a process of its own."""
+    for number, file in ((0, os.devnull), (1, log), (2, log)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
+    sys.argv = ["wharf", *arguments]
+    main()
+
+
+def _apply(scene: Scene, seconds: float | None) -> float:
+    """`wharf apply`, killed after so many seconds, or left to end; the seconds that it worked."""
+    arguments = ["apply", "--state", str(scene.state), str(scene.folder / "desired-state.yaml")]
+    process = FORKS.Process(target=_command, args=(arguments, scene.folder / "log"))
+    began = time.monotonic()
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    process.close()
+    return time.monotonic() - began
+
+
+async def _in_registry(server: RegistryServer, repository: str) -> set[str]:
+    """The Ids (config digests) of all images under a tag of the repository whose every byte is there."""
+    found: set[str] = set()
+    async with client(server) as registry:
+        for tag in await registry.tags(repository):
+            manifest = await registry.manifest(repository, tag)
+            assert manifest.config is not None
+            for blob in manifest.blobs:
+                async with registry.read_blob(repository, blob.digest) as chunks:
+                    assert digest_of(b"".join([chunk async for chunk in chunks])) == blob.digest, f"{repository}:{tag} is not whole"
+            found.add(manifest.config.digest)
+    return found
+
+
+def _on_host(scene: Scene) -> set[str]:
+    with scene.engine.client() as engine:
+        return set(engine.api.images(quiet=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_killed_at_random_moments(scene: Scene) -> None:
+    """Each round builds one new name, rebuilds another, and kills `wharf apply` somewhere in its work."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    scene.images = [{"name": "cyroid/same:1"}]
+    scene.spec, scene.host = {"limits": {"deletes": 1000}}, {"adopt": ["cyroid/**"], "absent": ["cyroid/**"]}
+    file, state = scene.file, scene.state
+    built: dict[str, str] = {}
+    whole = 0.0
+    for number in range(KILLS + 1):
+        for name in ("cyroid/same:1", f"cyroid/new{number}:1"):
+            built[scene.build(name, size=1_000_000)] = name.partition(":")[0]
+        took = _apply(scene, chance.uniform(0, whole * 1.1) if number else None)
+        whole = whole or took
+        on_host = _on_host(scene)
+        for repository in {repository for image, repository in built.items() if image not in on_host}:
+            missing = {image for image, home in built.items() if home == repository} - on_host - await _in_registry(scene.registry, repository)
+            assert not missing, f"lost {missing} of {repository} in round {number}; seed {seed}"
+    done = wharf("apply", file, state=state)
+    assert done.code == 0, done.out + done.err
+    assert scene.tags_on_host() == set(), f"seed {seed}"
+    for repository in set(built.values()):
+        assert all(tag == "1" or tag.startswith("wharf-held-") for tag in await tags_of(scene.registry, repository))
+    with closing(SqliteStore(state)) as store:
+        assert not store.open_pushes()
