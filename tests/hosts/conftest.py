@@ -51,20 +51,22 @@ class RealSubject:
 class MemorySubject:
     """The twin in memory."""
 
-    host: MemoryHost
+    host: Host
     registry: str
+    twin: MemoryHost
 
     def build(self, tag: str) -> str:
-        return self.host.add(tag, [os.urandom(64)])
+        return self.twin.add(tag, [os.urandom(64)])
 
     def use(self, image: str) -> None:
-        self.host.images[self.host._id_of(image)].containers.append("user")
+        self.twin.images[self.twin._id_of(image)].containers.append("user")
 
 
 @pytest.fixture(params=["memory", "classic", "containerd"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
-        yield MemorySubject(MemoryHost(registries=[MemoryRegistry()]), "127.0.0.1:5000")
+        twin = MemoryHost(registries=[MemoryRegistry()])
+        yield MemorySubject(twin, "127.0.0.1:5000", twin)
         return
     engine: EngineServer = request.getfixturevalue("engine" if request.param == "classic" else "newer_engine")
     registry: RegistryServer = request.getfixturevalue("registry")
