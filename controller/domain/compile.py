@@ -89,12 +89,13 @@ class _Compiler:
         self._address = registry_address(self._spec)
         self._host_names = {host.name for host in self._spec.hosts}
         self._sets: list[str] = []
-        self._images: list[DesiredImage] = []
+        self._images: dict[DesiredImage, None] = {}
         self._deferred: list[Deferred] = []
         self._sources: dict[Target, tuple[tuple[object, ...], Place]] = {}
         self._claims: dict[Reference, tuple[Target, Place]] = {}
         self._owners: dict[Target, tuple[Reference, Place]] = {}
         self._hosts = self._all_hosts()
+        self._upstreams = self._all_upstreams()
         addresses = {self._address, *self._spec.registry.aliases, *(host.registry_address for host in self._spec.hosts if host.registry_address)}
         self._addresses = frozenset(addresses)
         if self._spec.prune:
@@ -109,7 +110,7 @@ class _Compiler:
             images=tuple(self._images),
             hosts=tuple(self._hosts),
             deferred=tuple(self._deferred),
-            upstreams=frozenset(parse(f"{upstream.domain}/x").domain for upstream in spec.upstreams),
+            upstreams=self._upstreams,
             internet=spec.internet,
             immutable=Patterns(spec.immutable_tags),
             refresh=spec.refresh,
@@ -117,6 +118,14 @@ class _Compiler:
             deletes=spec.limits.deletes,
             interval=spec.interval,
         )
+
+    def _all_upstreams(self) -> frozenset[str]:
+        """Their domains, each written once; docker.io has several names."""
+        domains: dict[str, Place] = {}
+        for i, upstream in enumerate(self._spec.upstreams):
+            place = self._wharf.place("spec", "upstreams", i, "domain")
+            self._once(domains, parse(f"{upstream.domain}/x").domain, place, "upstream", "one entry for one domain")
+        return frozenset(domains)
 
     # Hosts.
 
@@ -189,8 +198,7 @@ class _Compiler:
             return
         image = self._image(image_set, entry, name, place)
         self._claim(image, entry, place)
-        if image not in self._images[-1:]:
-            self._images.append(image)
+        self._images[image] = None
 
     def _image(self, image_set: str, entry: ImageEntry, name: str, place: Place) -> DesiredImage:
         not_supported, action = _not_supported(entry)

@@ -14,7 +14,7 @@ SAMPLE = files("controller.documents").joinpath("sample.yaml").read_text(encodin
 HEAD = "apiVersion: wharfinger.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: default}}\nspec:\n"
 
 
-def wharf(spec: str) -> str:
+def wharf(spec: str = "") -> str:
     """A Wharf whose spec begins in line 5: the registry, which takes that line, and these lines."""
     return HEAD.format(kind="Wharf") + "  registry: {url: http://127.0.0.1:5000}\n" + _inside(spec)
 
