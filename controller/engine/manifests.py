@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 
 from controller.domain.oci import Manifest
@@ -33,8 +32,7 @@ class Manifests:
     async def whole(self, registry: Registry, repository: str, digest: str) -> tuple[Manifest, ...]:
         """The manifest and, for an index, its children."""
         manifest = await self.get(registry, repository, digest)
-        children = await asyncio.gather(*(self.get(registry, repository, child.digest) for child in manifest.children))
-        return (manifest, *children)
+        return (manifest, *[await self.get(registry, repository, child.digest) for child in manifest.children])
 
 
 def identities(manifests: tuple[Manifest, ...]) -> frozenset[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from controller.domain.actions import Reason
 from controller.domain.ports import JournalEntry
 from controller.domain.reference import Target
 from controller.engine.apply import Outcome
+from controller.wiring import read
 from tests.conftest import StartRegistry
-from tests.support.scene import Scene, publish, tags_of
+from tests.support.scene import Quiet, Scene, publish, tags_of
 
 
 def errors(outcomes: tuple[Outcome, ...]) -> list[str]:
@@ -179,3 +184,31 @@ async def test_a_push_that_was_cut_off_at_its_very_end_is_remembered(scene: Scen
     done = await scene.apply()
     assert done.after.converged, done.after.plan
     assert scene.pulled_back("cyroid/kali:1") == new
+
+
+async def test_a_push_that_is_cancelled_cleans_up_behind_itself(either_scene: Scene) -> None:
+    """Ctrl-C or SIGTERM in the middle of a push: no tag, no journal entry, nothing removed; the next pass does it."""
+    scene = either_scene
+    image_id = scene.build("cyroid/kali:1", size=30_000_000)
+    scene.images = [{"name": "cyroid/kali:1"}]
+
+    class Moving(Quiet):
+        """Tells when the first bytes move."""
+
+        def __init__(self) -> None:
+            self.now = asyncio.Event()
+
+        def started(self, action: object) -> None:
+            asyncio.get_running_loop().call_later(0.05, self.now.set)
+
+    async with scene.opened() as (reconciler, store):
+        moving = Moving()
+        passing = asyncio.create_task(reconciler.reconcile(read([scene.file]).desired, moving))
+        await moving.now.wait()
+        passing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await passing
+        assert not store.open_pushes()
+    assert scene.tags_on_host() == {"cyroid/kali:1"}
+    assert scene.id_on_host("cyroid/kali:1") == image_id
+    assert (await scene.apply()).after.converged
