@@ -123,7 +123,7 @@ class Delete(_Base):
 Action = Copy | Push | Evict | Delete
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class HeldBack:
     """Something that would be done, or should be true, and is not done: with the reason (law: nothing is dropped silently)."""
 
@@ -167,9 +167,14 @@ def identity(action: Action) -> tuple[str, ...]:
 _ORDER = {kind: position for position, kind in enumerate(Kind)}
 
 
-def sort_key(action: Action) -> tuple[Target, int, str, str]:
+def sort_key(action: Action) -> tuple[str, str, int, str, str]:
     """By image; for one image what brings it to the registry first, what takes it away last."""
-    return (action.target, _ORDER[action.kind], action.host, str(action.tag) if isinstance(action, Evict) else "")
+    target = action.target
+    return (target.repository, target.tag, _ORDER[action.kind], action.host, str(action.tag) if isinstance(action, Evict) else "")
+
+
+def _held_key(held: HeldBack) -> tuple[str, Kind, str, Reason, str]:
+    return (held.image, held.action, held.host, held.reason, held.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,7 @@ class Plan:
     @classmethod
     def of(cls, actions: Iterable[Action], held_back: Iterable[HeldBack]) -> Plan:
         """A plan in the one order that it is shown and done in."""
-        return cls(tuple(sorted(actions, key=sort_key)), tuple(sorted(set(held_back))))
+        return cls(tuple(sorted(actions, key=sort_key)), tuple(sorted(set(held_back), key=_held_key)))
 
     @property
     def converged(self) -> bool:
@@ -194,10 +199,14 @@ class Plan:
         """How many evictions and deletions it would do."""
         return sum(action.kind in DELETIONS for action in self.actions)
 
-    def of_set(self, image_set: str) -> Plan:
-        """The part that one set wants; "" is what no set lists."""
-
-        def mine(sets: tuple[str, ...]) -> bool:
-            return image_set in sets if image_set else not sets
-
-        return Plan(tuple(a for a in self.actions if mine(a.sets)), tuple(h for h in self.held_back if mine(h.sets)))
+    def by_set(self) -> dict[str, Plan]:
+        """The part that each set wants; "" is what no set lists. A set that wants nothing is not in it."""
+        actions: dict[str, list[Action]] = {}
+        held_back: dict[str, list[HeldBack]] = {}
+        for action in self.actions:
+            for name in action.sets or ("",):
+                actions.setdefault(name, []).append(action)
+        for held in self.held_back:
+            for name in held.sets or ("",):
+                held_back.setdefault(name, []).append(held)
+        return {name: Plan(tuple(actions.get(name, ())), tuple(held_back.get(name, ()))) for name in actions.keys() | held_back.keys()}

@@ -31,7 +31,7 @@ and then, for each copy that `absent` names: Evict, with what makes us believe t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.domain.actions import Action, Basis, Copy, Delete, Evict, HeldBack, Kind, Plan, Push, Reason
@@ -41,11 +41,12 @@ from controller.domain.reference import Reference, Target
 from controller.domain.spec import Ensure, OnConflict
 
 Found = Iterator[Action | HeldBack]
+Copies = Mapping[Target, Sequence[HostCopy]]
 
 
-def make_plan(desired: Desired, seen: Observation) -> Plan:
-    """The difference between what is asked for and what was seen, before any guard."""
-    copies = copies_by_target(desired, seen)
+def make_plan(desired: Desired, seen: Observation, copies: Copies | None = None) -> Plan:
+    """The difference between what is asked for and what was seen, before any guard. `copies` are those of copies_by_target, where they are known."""
+    copies = copies_by_target(desired, seen) if copies is None else copies
     found: list[Action | HeldBack] = []
     for target in desired.by_target.keys() | copies.keys():
         case = _Case(desired, seen, target, desired.by_target.get(target, ()), tuple(copies.get(target, ())))
@@ -64,7 +65,7 @@ def known_hosts(desired: Desired, seen: Observation) -> Iterator[tuple[DesiredHo
             yield host, fact.value
 
 
-def copies_by_target(desired: Desired, seen: Observation) -> dict[Target, list[HostCopy]]:
+def copies_by_target(desired: Desired, seen: Observation) -> Copies:
     """All host copies that matter, by the place in the registry that they map to."""
     grouped: dict[Target, list[HostCopy]] = {}
     for copy in desired.copies(known_hosts(desired, seen)):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
-from controller.domain.desired import Desired, HostCopy
+from controller.domain.desired import Desired, DesiredImage, HostCopy
 from controller.domain.observation import Absent, Fact, Held, Observation, Present, Unknown
-from controller.domain.plan import copies_by_target
+from controller.domain.plan import Copies, copies_by_target
 from controller.domain.reference import Target
 from controller.domain.spec import Ensure
 
@@ -66,27 +66,39 @@ class SetStatus:
 
 
 def assess(
-    desired: Desired, seen: Observation, plan: Plan, errors: Mapping[Target, str], retries: Mapping[Target, float] | None = None
+    desired: Desired,
+    seen: Observation,
+    plan: Plan,
+    errors: Mapping[Target, str],
+    retries: Mapping[Target, float] | None = None,
+    *,
+    copies: Copies | None = None,
 ) -> tuple[SetStatus, ...]:
-    """The status of every set, in the sets' order, and of what no set lists where there is any."""
-    copies = copies_by_target(desired, seen)
-    rows = _rows_by_target(plan)
+    """The status of every set, in the sets' order, and of what no set lists where there is any. `copies` as make_plan takes them."""
+    copies = copies_by_target(desired, seen) if copies is None else copies
+    rows, plans, entries = _rows_by_target(plan), plan.by_set(), _entries_by_set(desired)
     found: list[SetStatus] = []
     for name in desired.sets:
-        targets = {image.target: image for image in desired.images if image.image_set == name}
         images = (
             _image(seen, target, entry.name, entry.ensure, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {})
-            for target, entry in sorted(targets.items())
+            for target, entry in sorted(entries.get(name, {}).items())
         )
-        found.append(SetStatus(name, plan.of_set(name), tuple(images)))
+        found.append(SetStatus(name, plans.get(name, Plan()), tuple(images)))
     unlisted = [
         _image(seen, target, str(target), None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
         for target in sorted(copies.keys() - desired.by_target.keys())
     ]
-    rest = plan.of_set("")
+    rest = plans.get("", Plan())
     if unlisted or rest.actions or rest.held_back or not desired.sets:
         found.append(SetStatus(UNLISTED, rest, tuple(unlisted)))
     return tuple(found)
+
+
+def _entries_by_set(desired: Desired) -> dict[str, dict[Target, DesiredImage]]:
+    found: dict[str, dict[Target, DesiredImage]] = {}
+    for image in desired.images:
+        found.setdefault(image.image_set, {})[image.target] = image
+    return found
 
 
 def _rows_by_target(plan: Plan) -> dict[Target, list[Action | HeldBack]]:

@@ -10,7 +10,7 @@ from controller.domain.actions import Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError
 from controller.domain.observation import Observation
-from controller.domain.plan import make_plan
+from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess
@@ -56,8 +56,9 @@ class Reconciler:
     async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
         """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing."""
         seen = await self._observer.observe(desired)
-        plan = guard(make_plan(desired, seen), desired, seen, allow_deletes=allow_deletes)
-        return Look(seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries))
+        copies = copies_by_target(desired, seen)
+        plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
+        return Look(seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))
 
     async def apply(self, look: Look, desired: Desired, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""

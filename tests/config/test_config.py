@@ -1,4 +1,4 @@
-"""The files in config/ are used, not only shown: each is started here."""
+"""The files in config/ are used, not only shown: the registry is started here, the desired state is read and planned."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from controller.domain.actions import Evict, Plan, Reason
+from controller.domain.desired import Desired, Patterns
+from controller.domain.plan import make_plan
+from controller.domain.policy import guard
+from controller.domain.spec import Mode
+from controller.wiring import read
+from tests.support.builders import engine, on_host, seen
 from tests.support.servers import Server, free_port
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -91,3 +99,46 @@ def test_the_registry_believes_its_disk_alone(registry: ConfiguredRegistry) -> N
 def test_the_registry_is_not_open_to_the_network() -> None:
     """As shipped it listens on loopback only, because it asks nobody for a password."""
     assert yaml.safe_load((CONFIG / "registry.yml").read_text())["http"]["addr"] == "127.0.0.1:5000"
+
+
+def test_the_desired_state_fits_the_registry() -> None:
+    """It asks for nothing that is not there yet, and its registry is the one of registry.yml, for the host too."""
+    setup = read([CONFIG / "desired-state.yaml"])
+    address = yaml.safe_load((CONFIG / "registry.yml").read_text())["http"]["addr"]
+    assert setup.desired.images
+    assert not setup.desired.deferred
+    assert not [image.name for image in setup.desired.images if image.not_supported]
+    assert setup.wharf.registry.url == f"http://{address}"
+    assert [host.registry_address for host in setup.desired.hosts] == [address]
+
+
+def test_the_desired_state_is_harmless_as_shipped() -> None:
+    """Its mode takes nothing off a host, whatever is there: only Full would, and says so by the reason."""
+    plan = planned(read([CONFIG / "desired-state.yaml"]).desired)
+    assert plan.actions == ()
+    assert {(held.image, held.reason) for held in plan.held_back} == {
+        ("docker.io/library/alpine:3.20", Reason.MODE),
+        ("docker.io/library/registry:2", Reason.KEPT),
+    }
+
+
+def test_the_desired_state_keeps_what_the_host_needs() -> None:
+    """With mode Full too, the registry's own image and the engines inside containers stay, under any tag, even if all of them must go."""
+    desired = read([CONFIG / "desired-state.yaml"]).desired
+    (host,) = desired.hosts
+    everything = replace(host, absent=Patterns(["**"]))
+    plan = planned(replace(desired, mode=Mode.FULL, hosts=(everything,)))
+    assert [(type(action), action.target.repository) for action in plan.actions] == [(Evict, "docker.io/library/alpine")]
+    assert {held.image: held.reason for held in plan.held_back} == dict.fromkeys(
+        ["docker.io/library/docker:27-dind", "docker.io/library/registry:2", "docker.io/library/registry:3"], Reason.KEPT
+    )
+
+
+def planned(desired: Desired) -> Plan:
+    """The guarded plan where the host has held every image since long ago, and the registry and upstream have the same."""
+    names = ["alpine:3.20", "registry:2", "registry:3", "docker:27-dind"]
+    images = [on_host(name, name) for name in names]
+    places = {f"docker.io/library/{name}": name for name in names}
+    since = {("local", image.id, str(tag)): 0.0 for image in images for tag in image.tags}
+    world = seen(registry=places, upstream=places, hosts={"local": engine(*images)}, first_seen=since)
+    return guard(make_plan(desired, world), desired, world)

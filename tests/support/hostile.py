@@ -60,7 +60,8 @@ class Asked:
 def reply(status: int = 200, body: bytes | str = b"", **headers: str | None) -> bytes:
     """A whole answer. Header names have underscores for dashes; None leaves out Content-Length, which is added otherwise."""
     raw = body.encode() if isinstance(body, str) else body
-    named: dict[str, str | None] = {"Content-Length": str(len(raw))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    named: dict[str, str | None] = {"Content-Length": str(len(raw))}
+    named.update({name.replace("_", "-"): value for name, value in headers.items()})
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in named.items() if value is not None)]
     return "\r\n".join([*lines, "", ""]).encode() + raw
 
@@ -84,6 +85,11 @@ def listed(name: str, values: Any, link: str = "") -> bytes:
 
 def _marks() -> dict[str, str]:
     return {name.replace("-", "_"): value for name, value in MARK.items()}
+
+
+def _without_body(answer: bytes) -> bytes:
+    head, end, _ = answer.partition(b"\r\n\r\n")
+    return head + end
 
 
 Script = Callable[[Asked], bytes | Steps]
@@ -148,7 +154,7 @@ class _Running:
                     if step is Then.CLOSE:
                         return
                     if isinstance(step, bytes):
-                        writer.write(step)
+                        writer.write(_without_body(step) if asked.method == "HEAD" else step)
                         await writer.drain()
                         self.server.sent += len(step)
                     else:

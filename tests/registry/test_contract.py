@@ -1,0 +1,131 @@
+"""What every Registry keeps (controller.domain.ports.Registry): the client on a real registry, and the twin in memory that property tests use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controller.domain.errors import CorruptError, NotFoundError, RefusedError
+from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.ports import Registry
+from controller.registry.client import RegistryClient
+from tests.support.memory import MemoryRegistry, config_of, image_manifest
+
+LAYER = b"layer" * 1000
+MISSING = "sha256:" + "0" * 64
+
+
+@pytest.fixture(params=["memory", "real"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
+    if request.param == "memory":
+        yield MemoryRegistry()
+        return
+    client = RegistryClient(request.getfixturevalue("registry").url)
+    yield client
+    await client.close()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _read(registry: Registry, repository: str, digest: str) -> bytes:
+    async with registry.read_blob(repository, digest) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def _push(registry: Registry, repository: str, tag: str, layer: bytes = LAYER) -> Manifest:
+    config = config_of([layer])
+    for data in (layer, config):
+        await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), _once(data))
+    manifest = image_manifest(config, [layer], OCI_MANIFEST)
+    await registry.put_manifest(repository, tag, manifest)
+    return manifest
+
+
+async def test_what_is_put_comes_back_verbatim(subject: Registry) -> None:
+    """By tag and by digest: the same bytes, the same digest, the same type; and the tag is listed."""
+    put = await _push(subject, "cyroid/kali", "1")
+    for identifier in ("1", put.digest):
+        assert await subject.manifest("cyroid/kali", identifier) == put
+        found = await subject.resolve("cyroid/kali", identifier)
+        assert (found.digest, found.media_type, found.size) == (put.digest, put.media_type, len(put.raw))
+    assert await subject.tags("cyroid/kali") == ["1"]
+    assert await subject.catalog() == ["cyroid/kali"]
+    assert await _read(subject, "cyroid/kali", digest_of(LAYER)) == LAYER
+    await subject.ping()
+
+
+@pytest.mark.parametrize("identifier", ["none", MISSING])
+async def test_absent_is_said_as_absent(subject: Registry, identifier: str) -> None:
+    """In a repository that exists and in one that does not."""
+    await _push(subject, "cyroid/kali", "1")
+    for repository in ("cyroid/kali", "cyroid/none"):
+        with pytest.raises(NotFoundError):
+            await subject.resolve(repository, identifier)
+        with pytest.raises(NotFoundError):
+            await subject.manifest(repository, identifier)
+        assert not await subject.has_blob(repository, MISSING)
+        with pytest.raises(NotFoundError):
+            await _read(subject, repository, MISSING)
+    assert await subject.tags("cyroid/none") == []
+
+
+async def test_a_blob_with_other_bytes_is_refused(subject: Registry) -> None:
+    """The digest is checked on arrival, and nothing is kept."""
+    claimed = digest_of(b"other")
+    with pytest.raises(CorruptError):
+        await subject.write_blob("cyroid/kali", Descriptor("", claimed, len(LAYER)), _once(LAYER))
+    assert not await subject.has_blob("cyroid/kali", claimed)
+
+
+async def test_a_blob_is_mounted_from_where_it_is(subject: Registry) -> None:
+    """True where the other repository has it, False where it has to be uploaded."""
+    await _push(subject, "cyroid/kali", "1")
+    assert await subject.mount("tools/base", digest_of(LAYER), "cyroid/kali")
+    assert await _read(subject, "tools/base", digest_of(LAYER)) == LAYER
+    assert not await subject.mount("tools/base", MISSING, "cyroid/kali")
+
+
+async def test_a_manifest_without_its_blobs_is_refused(subject: Registry) -> None:
+    """Blobs first, then the manifest; and no tag is left of a refused one."""
+    manifest = image_manifest(config_of([LAYER]), [LAYER], OCI_MANIFEST)
+    with pytest.raises(RefusedError):
+        await subject.put_manifest("cyroid/kali", "1", manifest)
+    with pytest.raises(NotFoundError):
+        await subject.resolve("cyroid/kali", "1")
+
+
+async def test_an_index_without_its_children_is_refused(subject: Registry) -> None:
+    """Children first, then the index."""
+    child = await _push(subject, "cyroid/kali", "1")
+    entry = {"mediaType": child.media_type, "digest": child.digest, "size": len(child.raw)}
+
+    def index(*entries: dict[str, object]) -> Manifest:
+        return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode())
+
+    with pytest.raises(RefusedError):
+        await subject.put_manifest("cyroid/kali", "all", index({**entry, "digest": MISSING}))
+    whole = index(entry)
+    await subject.put_manifest("cyroid/kali", "all", whole)
+    assert (await subject.manifest("cyroid/kali", "all")).raw == whole.raw
+
+
+async def test_a_tag_moves(subject: Registry) -> None:
+    """Overwriting a tag leaves the old manifest by digest."""
+    old, new = await _push(subject, "cyroid/kali", "1"), await _push(subject, "cyroid/kali", "1", b"new")
+    assert (await subject.resolve("cyroid/kali", "1")).digest == new.digest
+    assert (await subject.resolve("cyroid/kali", old.digest)).digest == old.digest
+
+
+async def test_a_tag_is_deleted_alone(subject: Registry) -> None:
+    """Another tag of the same digest stays, and so does the manifest."""
+    manifest = await _push(subject, "cyroid/kali", "1")
+    await subject.put_manifest("cyroid/kali", "2", manifest)
+    await subject.delete_tag("cyroid/kali", "1")
+    assert await subject.tags("cyroid/kali") == ["2"]
+    assert (await subject.manifest("cyroid/kali", manifest.digest)) == manifest
+    with pytest.raises(NotFoundError):
+        await subject.delete_tag("cyroid/kali", "1")
