@@ -87,14 +87,14 @@ def _resolved(path: str | None, base: Path) -> Path | None:
 
 
 @contextmanager
-def stored(setup: Setup, state: Path | None) -> Iterator[Store]:
+def stored(setup: Setup, state: str | None) -> Iterator[Store]:
     """The store of the setup's Wharf, for reading commands: nothing is written, and another controller may work on it meanwhile."""
     with closing(SqliteStore(state_file(state, os.environ, setup.desired.wharf), read_only=True)) as store:
         yield store
 
 
 @contextmanager
-def locked(setup: Setup, state: Path | None) -> Iterator[Store]:
+def locked(setup: Setup, state: str | None) -> Iterator[Store]:
     """The store, with the lock that lets one controller work on a Wharf; LockedError when another one does."""
     path = state_file(state, os.environ, setup.desired.wharf)
     with ControllerLock(path), closing(SqliteStore(path)) as store:

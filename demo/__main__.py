@@ -15,7 +15,6 @@ from demo.leftovers import remove_leftovers
 from tests.support.servers import EngineServer, RegistryServer, build_image, missing_parts
 
 HOME = Path(__file__).parents[1] / ".wharf" / "demo"
-BUSYBOX = Path("/bin/busybox")
 
 FILE = """\
 apiVersion: wharfinger.dev/v1alpha1

@@ -1,4 +1,4 @@
-"""What a demo that was killed left behind: its servers, known by their recorded ids, their mounts, its folder."""
+"""What a demo that was killed left behind: its servers, known by their recorded ids, their bridges and mounts, its folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support import bridge
+
 
 def remove_leftovers(home: Path) -> None:
     """End every server that runs with data below `home`, unmount what it mounted, remove the folder."""
     for pid in home.glob("*/pid"):
         _end(int(pid.read_text()), str(home))
+    for name in home.glob("*/bridge"):
+        bridge.remove(name.read_text())
     for line in reversed(Path("/proc/mounts").read_text().splitlines()):
         place = line.split()[1]
         if place.startswith(f"{home}/"):

@@ -1,4 +1,4 @@
-"""Real servers for every test that asks: an engine for the session, a registry for each test, all with data of their own in short temporary folders."""
+"""Real servers for every test that asks: engines for the session, registries for each test, all with data of their own in temporary folders."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from tests.support.servers import EngineServer, RegistryServer, missing_parts
 StartRegistry = Callable[..., RegistryServer]
 
 
-@pytest.fixture(scope="session")
-def parts() -> None:
-    """The servers' binaries; without them a test of the real parts fails rather than passing unseen."""
+def _need_parts() -> None:
+    """Without the servers' binaries a test of the real parts fails rather than passing unseen."""
     missing = missing_parts()
     if missing:
         pytest.fail(f"not on this machine: {', '.join(missing)}; `make test` installs them", pytrace=False)
@@ -34,8 +33,9 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start_registry(parts: None, short_path: Path) -> Iterator[StartRegistry]:
+def start_registry(short_path: Path) -> Iterator[StartRegistry]:
     """Start further registries; `extra` is merged into their configuration."""
+    _need_parts()
     started: list[RegistryServer] = []
 
     def start(extra: dict[str, Any] | None = None) -> RegistryServer:
@@ -61,8 +61,9 @@ def internet(start_registry: StartRegistry) -> RegistryServer:
 
 
 @pytest.fixture(scope="session")
-def session_engine(parts: None) -> Iterator[EngineServer]:
+def session_engine() -> Iterator[EngineServer]:
     """One dockerd with the classic image store, for all tests of this process."""
+    _need_parts()
     home = Path(tempfile.mkdtemp(prefix="wharf-"))
     server = EngineServer(home / "engine").start()
     yield server
@@ -79,7 +80,7 @@ def engine(session_engine: EngineServer) -> Iterator[EngineServer]:
 
 
 @pytest.fixture(scope="session")
-def session_containerd_engine(parts: None) -> Iterator[EngineServer]:
+def session_containerd_engine() -> Iterator[EngineServer]:
     """One dockerd with the containerd image store, where it can be had."""
     root = containerd_engine.found()
     if root is None:

@@ -59,7 +59,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
     return Exit.OK
 
 
-def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, out: Path | None) -> int:
+def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
     """`wharf plan`."""
     setup = read(files_or_default(files))
     look = _run(_look(setup, state, allow_deletes))
@@ -69,7 +69,7 @@ def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes
     return _exit_code(look)
 
 
-def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
+def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """`wharf status`."""
     look = _run(_look(read(files_or_default(files)), state, 0))
     if output == "table":
@@ -79,13 +79,13 @@ def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
     return _exit_code(look)
 
 
-async def _look(setup: Setup, state: Path | None, allow_deletes: int) -> Look:
+async def _look(setup: Setup, state: str | None, allow_deletes: int) -> Look:
     with stored(setup, state) as store:
         async with open_world(setup, store, actor="plan") as reconciler:
             return await reconciler.look(setup.desired, allow_deletes=allow_deletes)
 
 
-def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None) -> int:
+def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None) -> int:
     """`wharf apply`."""
     saved = read_saved(saved_path) if saved_path else None
     setup = read(files or saved.files if saved else files_or_default(files))
@@ -125,7 +125,7 @@ def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_delete
     return Exit.NOT_CONVERGED if failed and code == Exit.OK else code
 
 
-def run(files: tuple[Path, ...], state: Path | None, allow_deletes: int, confirmed: Sequence[str]) -> int:
+def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirmed: Sequence[str]) -> int:
     """`wharf run`."""
     paths = files_or_default(files)
     first = read(paths)

@@ -21,7 +21,7 @@ from controller.domain.errors import RemoteError, WharfError
 
 _PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 _STATE = click.option(
-    "--state", type=click.Path(path_type=Path), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder."
+    "--state", type=click.Path(), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder."
 )
 _OUTPUT = click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form of the output."
@@ -65,7 +65,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
 @_OUTPUT
 @_ALLOW
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan, for `wharf apply --plan`.")
-def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, out: Path | None) -> int:
+def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
     """Show what `apply` would do, and what is held back and why. Changes nothing.
 
     Exit code 0: converged; 2: not; 1: a file or usage error; 3: the registry, or every host, could not be reached.
@@ -85,7 +85,7 @@ def plan(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Do exactly this saved plan, or refuse because the world has moved.",
 )
-def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_deletes: int, confirm_engine: tuple[str, ...], saved: Path | None) -> int:
+def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, confirm_engine: tuple[str, ...], saved: Path | None) -> int:
     """Make it right once.
 
     Exit code 0: converged afterwards; 2: not (the table says which image and why); 1: a file or usage error; 3: nothing could be reached.
@@ -98,7 +98,7 @@ def apply(files: tuple[Path, ...], state: Path | None, output: str, allow_delete
 @_STATE
 @_ALLOW
 @_CONFIRM
-def run(files: tuple[Path, ...], state: Path | None, allow_deletes: int, confirm_engine: tuple[str, ...]) -> int:
+def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirm_engine: tuple[str, ...]) -> int:
     """Keep it right: at every interval and whenever a file changes, until SIGTERM or Ctrl-C."""
     return commands.run(files, state, allow_deletes, confirm_engine)
 
@@ -107,7 +107,7 @@ def run(files: tuple[Path, ...], state: Path | None, allow_deletes: int, confirm
 @_PATHS
 @_STATE
 @_OUTPUT
-def status(files: tuple[Path, ...], state: Path | None, output: str) -> int:
+def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """Show where every image is and what is wrong with it. Changes nothing; exit codes as `plan`."""
     return commands.status(files, state, output)
 

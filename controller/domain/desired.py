@@ -1,6 +1,6 @@
 """The desired state: what all documents say together, in the registry's and the hosts' own names.
 
-Here stand the rules for names (design: "Names"): which repository an image of a set means, and which one a tag on a host means.
+Here stand the rules for names: which repository an image of a set means, and which one a tag on a host means.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Desired:
         return tuple(sorted({image.image_set for image in self.by_target.get(target, ())}))
 
     def locate(self, tag: Reference, *, adopted: bool) -> Target:
-        """The place in the registry that a host's tag maps to (design: "Names", in this order)."""
+        """The place in the registry that a host's tag maps to."""
         if tag.domain in self.addresses:
             return Target(tag.repository, tag.tag)
         listed = self._by_host_name.get(tag)

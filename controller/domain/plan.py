@@ -115,7 +115,7 @@ def _plan_target(case: _Case) -> Found:
 
 
 def _contradiction(case: _Case) -> Found:
-    """One set wants it Present, another Absent: neither is done, and no copy leaves a host (design: "The desired state")."""
+    """One set wants it Present, another Absent: neither is done, and no copy leaves a host."""
     present = sorted({e.image_set for e in case.entries if e.ensure is Ensure.PRESENT})
     absent = sorted({e.image_set for e in case.entries if e.ensure is Ensure.ABSENT})
     message = f"Present in {', '.join(present)} and Absent in {', '.join(absent)}: take it out of one of them"
@@ -237,7 +237,7 @@ def _pushes(case: _Case, copies: list[HostCopy]) -> Found:
 
 
 def _push_over(case: _Case, copies: Iterable[HostCopy], held: Held) -> Found:
-    """The registry has the tag already: the rules for a conflict (design: "Conflict")."""
+    """The registry has the tag already: the rules for a conflict."""
     pushes: dict[str, Push] = {}
     copies = list(copies)
     others = [copy for copy in copies if not held.means(copy.image, copy.store)]

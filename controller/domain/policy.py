@@ -1,6 +1,6 @@
 """Which planned actions may pass. What is held back stays in the plan, with the first rule that held it.
 
-On a host the precedence is: keep, in use, present, absent, adopt (design: "Precedence"); before that comes nothing, after it proof, grace, mode
+On a host the precedence is: keep, in use, present, absent, adopt; before that comes nothing, after it proof, grace, mode
 and the cap on deletions.
 """
 
@@ -87,7 +87,7 @@ def _believed(action: Evict) -> Verdict:
 
 
 def _grace(seen: Observation, action: Evict) -> Verdict:
-    """From the later of first seen and the engine's LastTagTime (design: "Grace")."""
+    """From the later of first seen and the engine's LastTagTime."""
     left = grace_starts(seen, action.copy) + action.copy.host.grace - seen.now
     return (Reason.WAITING, f"gracePeriod ends in {duration(math.ceil(left))}") if left > 0 else None
 

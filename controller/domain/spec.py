@@ -1,7 +1,7 @@
 """The desired-state documents, as pydantic models: the two kinds Wharf and ImageSet.
 
 The one definition of the file format: `wharf schema` and docs/desired-state.md are made from it. The models check each value by itself;
-desired.py checks what documents say together.
+compile.py checks what documents say together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Delete: a tag out of the registry, that tag alone (design: "Deleting a tag in the registry")."""
+"""Delete: a tag out of the registry, that tag alone."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def _one_each(desired: Desired) -> list[DesiredImage]:
 
 
 def _without_twins(hosts: dict[str, Fact[HostState]], now: float) -> dict[str, Fact[HostState]]:
-    """Two names for one engine are an error: neither is touched (design: "Engines are known by the ID in /info")."""
+    """Two names for one engine are an error: neither is touched."""
     names: dict[str, list[str]] = {}
     for name, fact in hosts.items():
         if isinstance(fact, Present):

@@ -1,6 +1,6 @@
 """The proof of presence (law 1): what is about to leave a host is read back from the registry, byte by byte, and hashed.
 
-HEAD 200, PUT 201 and a finished push are no proof: a registry may answer them for content that it has lost (facts: "Registry").
+HEAD 200, PUT 201 and a finished push are no proof: a registry may answer them for content that it has lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Push: host to registry through the engine, by a journalled tag under the registry's address (design: "Pushing from a host")."""
+"""Push: host to registry through the engine, by a journalled tag under the registry's address."""
 
 from __future__ import annotations
 

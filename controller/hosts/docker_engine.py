@@ -91,7 +91,7 @@ class DockerHost:
         await self._do(f"tagging {_brief(image_id)} as {reference}", lambda client: client.tag(image_id, repository, tag))
 
     async def remove(self, image: str) -> Removal:
-        """Remove a tag or an Id; never forced, parents kept (facts: "Remove")."""
+        """Remove a tag or an Id; never forced, parents kept."""
         return removal(await self._do(f"removing {_brief(image)}", lambda client: client.remove_image(image, force=False, noprune=True)))
 
     async def push(self, reference: str, advance: Advance) -> None:

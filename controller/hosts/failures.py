@@ -30,7 +30,7 @@ def told(tried: str, url: str) -> Iterator[None]:
 
 
 def in_stream(words: str, tried: str) -> RemoteError:
-    """push, pull and build answer HTTP 200 and report failure inside the stream (facts: "Engine")."""
+    """push, pull and build answer HTTP 200 and report failure inside the stream."""
     if _DENIED.search(words):
         return DeniedError(tried, words, hint="check the credentials: docker login, or usernameFile and passwordFile")
     if _SILENT.search(words):

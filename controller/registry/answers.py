@@ -1,12 +1,19 @@
-"""A registry's answers -> our errors; every read is bounded, every URL is shown without what is secret in it."""
+"""A registry's answers -> our errors; every read is bounded, and what others say is shown on one line, without what is secret in it."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import binascii
+import contextlib
 import json
+import re
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
+import aiohttp
 import httpx
 
 from controller.domain.errors import CorruptError, DeniedError, NotFoundError, RefusedError, RemoteError, UnreachableError
@@ -15,10 +22,15 @@ from controller.registry.transport import FAILURES
 MAX_ERROR = 64 << 10
 """Bytes of an error's body that are read."""
 
+WHOLE = 300.0
+"""Seconds for an answer that is read whole: by the time-out of one read alone, a few bytes a minute could go on for ever."""
+
 _SHOWN = 200
 
-MISSING = {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "NOT_FOUND"}
-"""Error codes that mean absent (distribution-spec, "Error Codes"; NOT_FOUND is Harbor's)."""
+MISSING = {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"}
+"""Error codes that mean absent (distribution-spec, "Error Codes"; NOT_FOUND is Harbor's). An upload that is unknown is no absent image."""
+
+_URL = re.compile(r"(https?://)(?:[^\s/@'\"]*@)?([^\s'\"?#]*)[^\s'\"]*", re.IGNORECASE)
 
 
 def shown(url: httpx.URL | str) -> str:
@@ -27,38 +39,54 @@ def shown(url: httpx.URL | str) -> str:
     return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
 
 
+def one_line(words: str) -> str:
+    """Words of the other side, for people and logs: one short line, nothing that steers a terminal, URLs as shown() gives them."""
+    printable = "".join(each if each.isprintable() else " " for each in words)
+    return " ".join(_URL.sub(r"\1\2", printable).split())[:_SHOWN]
+
+
 async def read_bounded(response: httpx.Response, limit: int, tried: str) -> bytes:
     """The whole body; CorruptError when it is larger than `limit` bytes."""
     declared = response.headers.get("Content-Length", "")
-    too_large = CorruptError(tried, f"a body of more than {limit >> 20 or 1} MiB", hint="no manifest may be larger than 4 MiB")
+    size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+    too_large = CorruptError(tried, f"a body of more than {size}", hint="that is more than any answer of its kind may have")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
     try:
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
+        async with asyncio.timeout(WHOLE):
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
     except FAILURES as failure:
-        raise unreachable(tried, failure) from None
+        raise unreachable(f"{tried} after {len(body)} bytes", failure) from None
     return bytes(body)
 
 
 def unreachable(tried: str, failure: BaseException) -> UnreachableError:
     """No whole answer: refused, timed out, reset, or cut off halfway."""
-    words = str(failure) or type(failure).__name__
-    return UnreachableError(tried, words[:_SHOWN], hint="is it running, and is the address right?")
+    said = failure.message if isinstance(failure, aiohttp.ClientResponseError) else str(failure)  # Its own text begins with a status of its own.
+    words = one_line(said) or type(failure).__name__
+    certificate = "certificate" in words.lower()
+    hint = "name the authority of its certificate as caFile" if certificate else "is it running, and is the address right?"
+    return UnreachableError(tried, words, hint=hint)
 
 
 async def error_of(response: httpx.Response, tried: str) -> RemoteError:
     """The error that an answer means. The body is read, at most MAX_ERROR bytes of it."""
-    body = b"" if response.request.method == "HEAD" else await _some(response)
-    codes, words = _said(body)
-    answer = f"{response.status_code} {words or HTTPStatus(response.status_code).phrase if _known(response.status_code) else words}".strip()
-    match response.status_code:
+    head = response.request.method == "HEAD"
+    codes, said = _said(b"" if head else await _some(response))
+    for secret in _secrets(response.request):
+        said = said.replace(secret, "***")
+    status = response.status_code
+    answer = f"{status} {one_line(said) or _phrase(status)}".strip()
+    match status:
         case 401 | 403:
             return DeniedError(tried, answer, hint="check the credentials: docker login, or usernameFile and passwordFile")
-        case 404 if codes & MISSING or (response.request.method == "HEAD" and looks_like_registry(response)):
+        case 404 if "BLOB_UPLOAD_UNKNOWN" in codes:
+            return RefusedError(tried, answer, retryable=True, hint="the registry has lost this upload; it is begun anew")
+        case 404 if codes & MISSING or (head and is_registry(response)):
             return NotFoundError(tried, answer)
         case 404:
             return RefusedError(tried, answer, hint="what answers there is no registry, or not its address")
@@ -66,16 +94,20 @@ async def error_of(response: httpx.Response, tried: str) -> RemoteError:
             return RefusedError(tried, answer, hint="this registry does not allow it (deletes off, read-only, or in proxy mode)")
         case 400 if "DIGEST_INVALID" in codes:
             return CorruptError(tried, answer, hint="the bytes that arrived are not what their digest says")
-        case 408 | 429 | 500 | 502 | 503 | 504 as status:
+        case 408 | 429 | 500 | 502 | 503 | 504:
             return RefusedError(tried, answer, retryable=True, retry_after=retry_after(response), hint="rate limit" if status == 429 else "")  # noqa: PLR2004
         case _:
             return RefusedError(tried, answer)
 
 
-def looks_like_registry(response: httpx.Response) -> bool:
-    """Whether this is a registry's answer and not some other web server's (law 2: a stranger's 404 is not absence)."""
-    headers = response.headers
-    return "Docker-Distribution-Api-Version" in headers or "json" in headers.get("Content-Type", "")
+def is_registry(response: httpx.Response) -> bool:
+    """Whether this is surely a registry's answer and not some other web server's (law 2: a stranger's 404 is not absence)."""
+    return "Docker-Distribution-Api-Version" in response.headers and not is_page(response)
+
+
+def is_page(response: httpx.Response) -> bool:
+    """Whether this is a page for people: a login form, a proxy's error."""
+    return "html" in response.headers.get("Content-Type", "")
 
 
 def retry_after(response: httpx.Response) -> float | None:
@@ -85,32 +117,45 @@ def retry_after(response: httpx.Response) -> float | None:
         return float(said)
     try:
         return max(0.0, (parsedate_to_datetime(said) - parsedate_to_datetime(response.headers["Date"])).total_seconds())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
 async def _some(response: httpx.Response) -> bytes:
     body = bytearray()
     try:
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) >= MAX_ERROR:
-                break
+        async with asyncio.timeout(WHOLE):
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) >= MAX_ERROR:
+                    break
     except FAILURES:
         pass  # The status alone says enough.
     return bytes(body[:MAX_ERROR])
 
 
 def _said(body: bytes) -> tuple[set[str], str]:
-    """The error codes and words of a body: the registry's JSON, or one line of whatever else came."""
+    """The error codes and words of a body: the registry's JSON, or whatever else came."""
     try:
         errors: Any = json.loads(body)["errors"]
         found = [(str(e.get("code", "")), str(e.get("message", "")), e.get("detail")) for e in errors if isinstance(e, dict)]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return set(), " ".join(body.decode(errors="replace").split())[:_SHOWN]
+        return set(), body.decode(errors="replace")
     words = "; ".join(f"{code}: {message}" + (f" ({detail})" if isinstance(detail, str) and detail else "") for code, message, detail in found)
-    return {code for code, _, _ in found}, words[:_SHOWN]
+    return {code for code, _, _ in found}, words
 
 
-def _known(status: int) -> bool:
-    return status in HTTPStatus._value2member_map_
+def _secrets(request: httpx.Request) -> list[str]:
+    """What of a request must not come back in an error's words: some servers answer with what they were sent."""
+    kind, _, value = request.headers.get("Authorization", "").partition(" ")
+    found = [value]
+    if kind == "Basic":
+        with contextlib.suppress(binascii.Error):
+            found.append(base64.b64decode(value).decode(errors="replace").partition(":")[2])
+    if request.headers.get("Content-Type") == "application/x-www-form-urlencoded":
+        found += parse_qs(request.content.decode()).get("refresh_token", [])
+    return [secret for secret in found if secret]
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""

@@ -12,20 +12,21 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
-from controller.domain.errors import DeniedError
+from controller.domain.errors import DeniedError, NotFoundError, RefusedError
 from controller.registry.answers import error_of, read_bounded, shown, unreachable
 from controller.registry.credentials import Credentials, Login
 from controller.registry.transport import FAILURES
 
 _MAX_TOKEN = 64 << 10
 _MARGIN = 10.0
-"""Seconds before its end at which a token is not used any more."""
+"""Seconds before its end at which a token is not used any more; of a short life, half."""
 _DEFAULT_LIFE = 60.0
-"""Seconds that a token lives when its server does not say (Docker's token specification)."""
+"""Seconds that a token lives when its server does not say (Docker's token specification), and that a login is not read again."""
+_LONGEST_LIFE = 86400.0
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 _NAMED = {"registry-1.docker.io": "auth.docker.io", "index.docker.io": "auth.docker.io"}
@@ -33,7 +34,7 @@ _NAMED = {"registry-1.docker.io": "auth.docker.io", "index.docker.io": "auth.doc
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    header: str
+    header: str = field(repr=False)
     ends: float
 
 
@@ -54,43 +55,54 @@ class Authorizer:
         if self._challenge is None:
             return None
         kind, parameters = self._challenge
-        return await self._basic() if kind == "basic" else await self._bearer(parameters, scope)
+        key = self._key(scope)
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            known = self._tokens.get(key)
+            if known is None or known.ends <= self._monotonic():
+                known = await (self._basic() if kind == "basic" else self._bearer(parameters, scope))
+                if known is None:
+                    return None
+                self._tokens[key] = known
+            return known.header
 
-    async def challenged(self, response: httpx.Response, scope: str, sent: str | None) -> str | None:
-        """After a 401 to a request that went with `sent`: another header to try, or None when there is nothing more to try."""
-        challenge = _parse(response.headers.get_list("WWW-Authenticate"))
+    async def challenged(self, headers: list[str], scope: str, sent: str | None) -> str | None:
+        """After a 401 to a request that went with `sent`, by its WWW-Authenticate: another header to try, None when there is none."""
+        challenge = _parse(headers)
         if challenge is None:
             return None
         self._challenge = challenge
-        token = self._tokens.get(scope)
+        token = self._tokens.get(self._key(scope))
         if token is not None and token.header == sent:
-            del self._tokens[scope]
+            del self._tokens[self._key(scope)]
         found = await self.header(scope)
         return None if found == sent else found
 
-    async def _basic(self) -> str | None:
+    def _key(self, scope: str) -> str:
+        return f"bearer {scope}" if self._challenge and self._challenge[0] == "bearer" else "basic"
+
+    async def _basic(self) -> _Token | None:
         login = await self._credentials()
-        return _basic_header(login) if login else None
+        return _Token(_basic_header(login), self._monotonic() + _DEFAULT_LIFE) if login and login.username else None
 
-    async def _bearer(self, parameters: dict[str, str], scope: str) -> str | None:
-        async with self._asking.setdefault(scope, asyncio.Lock()):
-            known = self._tokens.get(scope)
-            if known is None or known.ends <= self._monotonic():
-                known = self._tokens[scope] = await self._fetch(parameters, scope)
-            return known.header
-
-    async def _fetch(self, parameters: dict[str, str], scope: str) -> _Token:
-        realm = httpx.URL(parameters.get("realm", ""))
-        tried = f"asking {shown(realm)} for a token for {self._url.host}"
+    async def _bearer(self, parameters: dict[str, str], scope: str) -> _Token:
+        realm = _realm(parameters)
+        tried = f"asking {shown(realm) or 'its token server'} for a token for {self._url.netloc.decode()}"
         login = await self._credentials()
         check_realm(self._url, realm, tried, with_login=login is not None)
-        asked = {"service": parameters.get("service", ""), "scope": scope}
+        service = parameters.get("service", "")
         if login is not None and login.identity_token:
-            form = {**asked, "grant_type": "refresh_token", "refresh_token": login.identity_token, "client_id": "wharfinger"}
-            request = self._client.build_request("POST", realm, data=form)
+            asked = {
+                "service": service,
+                "scope": scope,
+                "grant_type": "refresh_token",
+                "refresh_token": login.identity_token,
+                "client_id": "wharfinger",
+            }
+            request = self._client.build_request("POST", realm, data={name: value for name, value in asked.items() if value})
         else:
+            query = {"service": [service] if service else [], "scope": scope.split()}  # One `scope` for each, says Docker's token specification.
             headers = {"Authorization": _basic_header(login)} if login else {}
-            request = self._client.build_request("GET", realm.copy_merge_params({k: v for k, v in asked.items() if v}), headers=headers)
+            request = self._client.build_request("GET", realm.copy_merge_params(query), headers=headers)
         return _token(await self._send(request, tried), tried, self._monotonic())
 
     async def _send(self, request: httpx.Request, tried: str) -> bytes:
@@ -100,10 +112,19 @@ class Authorizer:
             raise unreachable(tried, failure) from None
         try:
             if response.status_code != httpx.codes.OK:
-                raise await error_of(response, tried)
+                error = await error_of(response, tried)
+                # A token server that knows nothing of us says nothing about images (law 2).
+                raise RefusedError(tried, error.answer, hint="ask who runs it") if isinstance(error, NotFoundError) else error
             return await read_bounded(response, _MAX_TOKEN, tried)
         finally:
             await response.aclose()
+
+
+def _realm(parameters: dict[str, str]) -> httpx.URL:
+    try:
+        return httpx.URL(parameters.get("realm", "")).copy_with(userinfo=b"")
+    except (httpx.InvalidURL, ValueError):
+        return httpx.URL("")
 
 
 def check_realm(registry: httpx.URL, realm: httpx.URL, tried: str, *, with_login: bool) -> None:
@@ -171,6 +192,9 @@ def _token(body: bytes, tried: str, now: float) -> _Token:
         said = json.loads(body)
         token = said.get("token") or said["access_token"]
         life = float(said.get("expires_in") or _DEFAULT_LIFE)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise DeniedError(tried, "an answer without a token") from None
-    return _Token(f"Bearer {token}", now + max(life - _MARGIN, 0.0))
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise DeniedError(tried, "a token that fits in no header")
+    life = min(life, _LONGEST_LIFE) if life > 0 else _DEFAULT_LIFE
+    return _Token(f"Bearer {token}", now + life - min(_MARGIN, life / 2))

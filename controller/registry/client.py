@@ -18,9 +18,10 @@ from controller.domain.errors import CorruptError, NotFoundError, RefusedError, 
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
-from controller.registry.answers import error_of, looks_like_registry, read_bounded, shown, unreachable
+from controller.registry.answers import error_of, is_page, is_registry, one_line, read_bounded, shown, unreachable
 from controller.registry.auth import Authorizer
 from controller.registry.credentials import Credentials, anonymous
+from controller.registry.streams import Outgoing, received
 from controller.registry.transport import FAILURES, http_client
 
 TRIES = 4
@@ -29,7 +30,9 @@ LONGEST_WAIT = 60.0
 
 _PAGE = 1000
 _REDIRECTS = 5
+_MAX_PAGES = 10_000
 _MAX_LISTING = 64 << 20
+"""Bytes of all pages together."""
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(MANIFEST_TYPES)}
 _LINK = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 
@@ -68,35 +71,34 @@ class RegistryClient:
         async with self._sent("GET", "/v2/") as response:
             tried = _tried(response)
             body = await read_bounded(response, MAX_MANIFEST, tried)
-        if not looks_like_registry(response) and not body.strip().startswith(b"{"):
+        if is_page(response) or not (is_registry(response) or "json" in response.headers.get("Content-Type", "") or body.strip().startswith(b"{")):
             raise _no_registry(tried, response)
 
     # Manifests.
 
     async def resolve(self, repository: str, identifier: str) -> Descriptor:
         """What a tag or digest means, by one HEAD (end-3)."""
-        path = f"/v2/{repository}/manifests/{identifier}"
         try:
-            async with self._sent("HEAD", path, _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
+            async with self._sent("HEAD", _manifest(repository, identifier), _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
                 headers = response.headers
         except RefusedError as error:
-            if error.retryable or not error.answer.startswith("404"):
+            if not _unmarked(error):
                 raise
             return _descriptor(await self.manifest(repository, identifier))  # A 404 without a registry's marks: GET tells what it is.
         digest, length = headers.get("Docker-Content-Digest", ""), headers.get("Content-Length", "")
-        if "html" in headers.get("Content-Type", ""):
+        if is_page(response):
             raise _no_registry(_tried(response), response)
         if not is_digest(digest):
             return _descriptor(await self.manifest(repository, identifier))
         if is_digest(identifier) and digest != identifier:
             raise CorruptError(_tried(response), f"it is {digest}", hint="the registry answers for another manifest than it was asked for")
-        return Descriptor(headers.get("Content-Type", ""), digest, int(length) if length.isdecimal() else 0)
+        return Descriptor(headers.get("Content-Type", "").partition(";")[0].strip(), digest, int(length) if length.isdecimal() else 0)
 
     async def manifest(self, repository: str, identifier: str) -> Manifest:
         """The manifest's bytes, hashed (end-3). CorruptError when they are not what was asked for, or more than 4 MiB."""
-        async with self._sent("GET", f"/v2/{repository}/manifests/{identifier}", _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
+        async with self._sent("GET", _manifest(repository, identifier), _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
             tried = _tried(response)
-            if "html" in response.headers.get("Content-Type", ""):
+            if is_page(response):
                 raise _no_registry(tried, response)
             raw = await read_bounded(response, MAX_MANIFEST, tried)
         expected = identifier if is_digest(identifier) else response.headers.get("Docker-Content-Digest", "")
@@ -109,7 +111,7 @@ class RegistryClient:
 
     async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None:
         """Write the bytes verbatim (end-7)."""
-        path, headers = f"/v2/{repository}/manifests/{identifier}", {"Content-Type": manifest.media_type}
+        path, headers = _manifest(repository, identifier), {"Content-Type": manifest.media_type}
         async with self._sent("PUT", path, headers, scope=_push(repository), content=manifest.raw) as response:
             digest = response.headers.get("Docker-Content-Digest", manifest.digest)
         if digest != manifest.digest:
@@ -120,7 +122,15 @@ class RegistryClient:
     async def has_blob(self, repository: str, digest: str) -> bool:
         """HEAD (end-2). No proof: only reading it is."""
         try:
-            async with self._sent("HEAD", f"/v2/{repository}/blobs/{digest}", scope=_pull(repository)):
+            async with self._sent("HEAD", _blob(repository, digest), scope=_pull(repository)):
+                return True
+        except NotFoundError:
+            return False
+        except RefusedError as error:
+            if not _unmarked(error):
+                raise
+        try:
+            async with self.read_blob(repository, digest):  # As in resolve().
                 return True
         except NotFoundError:
             return False
@@ -128,30 +138,33 @@ class RegistryClient:
     @asynccontextmanager
     async def read_blob(self, repository: str, digest: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """GET (end-2); the chunks raise UnreachableError when the body breaks off or has another length than was said."""
-        async with self._sent("GET", f"/v2/{repository}/blobs/{digest}", scope=_pull(repository)) as response:
-            yield _chunks(response, _tried(response))
+        async with self._sent("GET", _blob(repository, digest), scope=_pull(repository)) as response:
+            yield received(response, _tried(response))
 
     async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
         """POST, then one streamed PUT (end-4b, end-6). The registry checks the digest at the end: CorruptError when it differs."""
+        _blob(repository, blob.digest)
         location = await self._open_upload(repository)
         url = location.copy_merge_params({"digest": blob.digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+        body = Outgoing(chunks, blob)
         try:
-            async with self._sent("PUT", url, headers, scope=_push(repository), content=chunks):
+            async with self._sent("PUT", url, headers, scope=_push(repository), content=body.chunks()):
                 return
-        except RemoteError:
+        except RemoteError as error:
             await self._cancel_upload(repository, location)
-            raise
+            raise body.failure or error from None
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""
+        _blob(source, digest)
         path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
         async with self._sent("POST", path, scope=f"{_push(repository)} {_pull(source)}", content=b"") as response:
             if response.status_code == httpx.codes.CREATED:
                 return True
         location = response.headers.get("Location", "")
         if location:
-            await self._cancel_upload(repository, httpx.URL(self._base).join(location))
+            await self._cancel_upload(repository, _further(response, location))
         return False
 
     async def _open_upload(self, repository: str) -> httpx.URL:
@@ -159,7 +172,7 @@ class RegistryClient:
             location = response.headers.get("Location", "")
         if not location:
             raise RefusedError(_tried(response), "an upload without a Location")
-        return httpx.URL(self._base).join(location)
+        return _further(response, location)
 
     async def _cancel_upload(self, repository: str, location: httpx.URL) -> None:
         with contextlib.suppress(RemoteError):
@@ -182,18 +195,32 @@ class RegistryClient:
     async def _pages(self, path: str, field: str, scope: str) -> AsyncIterator[list[str]]:
         url: str | httpx.URL = f"{path}?n={_PAGE}"
         seen: set[str] = set()
-        while True:
-            async with self._sent("GET", url, scope=scope) as response:
-                tried = _tried(response)
-                body = await read_bounded(response, _MAX_LISTING, tried)
+        left = _MAX_LISTING
+        for _ in range(_MAX_PAGES):
+            try:
+                response, body = await self._page(url, scope, left)
+            except RefusedError as error:
+                if "PAGINATION_NUMBER_INVALID" not in error.answer or not isinstance(url, str) or url == path:
+                    raise
+                url = path  # Its catalog.maxentries is smaller than ours; without a number it gives what it likes.
+                continue
+            tried = _tried(response)
+            left -= len(body)
             yield _listed(body, field, tried)
             link = _LINK.search(response.headers.get("Link", ""))
-            if link is None or link.group(1) in seen:
+            if link is None:
                 return
-            seen.add(link.group(1))
-            url = response.request.url.join(link.group(1))
-            if url.host != self._url.host:
-                raise RefusedError(tried, f"a next page on another host, {url.host}")
+            url = _further(response, link.group(1))
+            if not self._is_ours(url):
+                raise RefusedError(tried, f"a next page at another address, {url.netloc.decode()}", hint="a list ends where it began")
+            if str(url) in seen:
+                raise RefusedError(tried, "a next page that was there before", hint="its list never ends, so nobody knows what is in it")
+            seen.add(str(url))
+        raise RefusedError(f"GET {self._base}{path}", f"more than {_MAX_PAGES} pages", hint="its list never ends, so nobody knows what is in it")
+
+    async def _page(self, url: str | httpx.URL, scope: str, limit: int) -> tuple[httpx.Response, bytes]:
+        async with self._sent("GET", url, scope=scope) as response:
+            return response, await read_bounded(response, limit, _tried(response))
 
     # Deleting.
 
@@ -211,7 +238,7 @@ class RegistryClient:
     async def deletes_tags(self, repository: str, tag: str) -> bool:
         """DELETE by tag (end-9): True when the registry did it, False when it only deletes digests; RefusedError when it deletes nothing."""
         try:
-            async with self._sent("DELETE", f"/v2/{repository}/manifests/{tag}", scope=_delete(repository)):
+            async with self._sent("DELETE", _manifest(repository, tag), scope=_delete(repository)):
                 return True
         except NotFoundError:
             return False
@@ -228,7 +255,7 @@ class RegistryClient:
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
         """Remove a manifest with every tag on it (end-9). Only for what nothing else can mean."""
-        async with self._sent("DELETE", f"/v2/{repository}/manifests/{digest}", scope=_delete(repository)):
+        async with self._sent("DELETE", _manifest(repository, digest), scope=_delete(repository)):
             pass
 
     # Sending.
@@ -245,7 +272,7 @@ class RegistryClient:
         tries: int = TRIES,
     ) -> AsyncIterator[httpx.Response]:
         """One answer that is not an error, after retries; a body that is a stream can't be sent twice, so it is tried once."""
-        url = httpx.URL(self._base + target) if isinstance(target, str) else target
+        url = self._url_of(method, target) if isinstance(target, str) else target
         left = tries if content is None or isinstance(content, bytes) else 1
         while True:
             left -= 1
@@ -267,54 +294,81 @@ class RegistryClient:
     ) -> httpx.Response:
         """One try: with the header that this registry wants, asked once more after a challenge, redirects followed."""
         authorization = await self._auth.header(scope) if self._is_ours(url) else None
-        response = await self._follow(method, url, headers, authorization, content)
-        if response.status_code == httpx.codes.UNAUTHORIZED and self._is_ours(response.request.url) and not isinstance(content, AsyncIterator):
-            better = await self._auth.challenged(response, scope, authorization)
-            if better is not None:
-                await response.aclose()
-                response = await self._follow(method, url, headers, better, content)
-        if response.is_success:
-            return response
-        try:
-            raise await error_of(response, _tried(response))
-        finally:
-            await response.aclose()
+        asked_again = isinstance(content, AsyncIterator)
+        while True:
+            response = await self._follow(method, url, headers, authorization, content)
+            if response.is_success:
+                return response
+            try:
+                error = await error_of(response, _tried(response))
+            finally:
+                await response.aclose()  # Before a token is asked for, which needs a connection of the same pool.
+            if asked_again or response.status_code != httpx.codes.UNAUTHORIZED or not self._is_ours(response.request.url):
+                raise error
+            authorization = await self._auth.challenged(response.headers.get_list("WWW-Authenticate"), scope, authorization)
+            if authorization is None:
+                raise error
+            asked_again = True
 
     async def _follow(
         self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, content: bytes | AsyncIterator[bytes] | None
     ) -> httpx.Response:
         """Send; follow redirects of reads by hand: our Authorization goes to the registry's own host and to no other."""
-        for _ in range(_REDIRECTS):
+        first = f"{method} {shown(url)}"
+        for _ in range(_REDIRECTS + 1):
             mine = {**headers, "Authorization": authorization} if authorization and self._is_ours(url) else headers
-            tried = f"{method} {shown(url)}"
             self.requests += 1
             try:
                 response = await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
             except FAILURES as failure:
-                raise unreachable(tried, failure) from None
-            if not response.is_redirect or method not in {"GET", "HEAD"}:
+                raise unreachable(f"{method} {shown(url)}", failure) from None
+            if not response.has_redirect_location or method not in {"GET", "HEAD"}:
                 return response
             await response.aclose()
-            further = url.join(response.headers["Location"])
-            if url.scheme == "https" and further.scheme != "https":
-                raise RefusedError(tried, f"a redirect from https to {further.scheme}", hint="that would show the content to anyone on the way")
-            url = further
-        raise RefusedError(f"{method} {shown(url)}", f"more than {_REDIRECTS} redirects")
+            url = _further(response, response.headers["Location"])
+        raise RefusedError(first, f"more than {_REDIRECTS} redirects", hint="it sends us in circles")
+
+    def _url_of(self, method: str, target: str) -> httpx.URL:
+        try:
+            return httpx.URL(self._base + target)
+        except (httpx.InvalidURL, ValueError):
+            raise RefusedError(f"{method} {self._base}", f"no URL can be made of {one_line(target)!r}") from None
 
     def _is_ours(self, url: httpx.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self._url.scheme, self._url.host, self._url.port)
 
 
-async def _chunks(response: httpx.Response, tried: str) -> AsyncIterator[bytes]:
-    declared, read = response.headers.get("Content-Length", ""), 0
+def _manifest(repository: str, identifier: str) -> str:
+    """The path of a manifest. What stands in other manifests and in listings was written by strangers: it must not lead elsewhere."""
+    if "/" in identifier or (":" in identifier and not is_digest(identifier)):
+        raise CorruptError(f"naming a manifest of {repository}", f"{one_line(identifier)!r} is neither a tag nor a digest")
+    return f"/v2/{repository}/manifests/{identifier}"
+
+
+def _blob(repository: str, digest: str) -> str:
+    """The path of a blob, as above."""
+    if not is_digest(digest):
+        raise CorruptError(f"naming a blob of {repository}", f"{one_line(digest)!r} is no digest")
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def _further(response: httpx.Response, location: str) -> httpx.URL:
+    """Where an answer sends us on; RefusedError when that is no place to go."""
+    tried, here = _tried(response), response.request.url
     try:
-        async for chunk in response.aiter_raw():
-            read += len(chunk)
-            yield chunk
-    except FAILURES as failure:
-        raise unreachable(f"{tried} after {read} bytes", failure) from None
-    if declared.isdecimal() and read != int(declared):
-        raise unreachable(tried, EOFError(f"the body ended after {read} of {declared} bytes"))
+        url = here.join(location).copy_with(userinfo=b"")
+    except (httpx.InvalidURL, ValueError):
+        raise RefusedError(tried, f"a further address that is no URL, {one_line(location)!r}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise RefusedError(tried, f"a further address that is no HTTP, {one_line(location)!r}")
+    if here.scheme == "https" and url.scheme == "http":
+        raise RefusedError(tried, "sends on from https to http", hint="that would show the content to anyone on the way")
+    return url
+
+
+def _unmarked(error: RefusedError) -> bool:
+    """Whether it is a 404 that nobody knows to be a registry's: a HEAD has no body to tell it by."""
+    return error.answer.startswith("404")
 
 
 def _descriptor(manifest: Manifest) -> Descriptor:
@@ -324,13 +378,17 @@ def _descriptor(manifest: Manifest) -> Descriptor:
 def _listed(body: bytes, field: str, tried: str) -> list[str]:
     try:
         said: Any = json.loads(body)[field]
-        return [str(each) for each in said or ()]
-    except (ValueError, KeyError, TypeError):
-        raise RefusedError(tried, f"no JSON list of {field}", hint="what answers there is no registry, or not its address") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = body
+    if said is None:
+        return []
+    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+        raise RefusedError(tried, f"no JSON list of {field}", hint="what answers there is no registry, or not its address")
+    return said
 
 
 def _no_registry(tried: str, response: httpx.Response) -> RefusedError:
-    kind = response.headers.get("Content-Type", "nothing")
+    kind = one_line(response.headers.get("Content-Type", "no type"))
     return RefusedError(tried, f"{response.status_code} with {kind}", hint="what answers there is no registry, or not its address")
 
 

@@ -59,13 +59,15 @@ def from_docker_config(domain: str, folder: Path | None = None) -> Credentials:
 
     async def login() -> Login | None:
         config = await asyncio.to_thread(_config, path)
-        helper = _mapping(config, "credHelpers").get(domain) or config.get("credsStore")
+        keys = _keys(domain)
+        helper = _first(_mapping(config, "credHelpers"), keys) or config.get("credsStore")
         if helper:
-            found = await _ask_helper(str(helper), _keys(domain))
+            found = await _ask_helper(str(helper), keys)
             if found is not None:
                 return found
-        auths = {_host(key): value for key, value in _mapping(config, "auths").items()}
-        return _stored(auths.get(_host(_keys(domain)[0])), path)
+        auths = _mapping(config, "auths")
+        # Some logins are for a path below a host (https://index.docker.io/v1/refresh-token), so what is named exactly comes first.
+        return _stored(_first(auths, keys) or _first({_host(key): value for key, value in auths.items()}, keys), path)
 
     return login
 
@@ -83,6 +85,10 @@ def _config(path: Path) -> dict[str, Any]:
 def _mapping(config: dict[str, Any], name: str) -> dict[str, Any]:
     found = config.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _first(mapping: dict[str, object], keys: list[str]) -> object:
+    return next((mapping[key] for key in keys if mapping.get(key)), None)
 
 
 def _keys(domain: str) -> list[str]:
@@ -140,6 +146,7 @@ async def _run_helper(program: str, key: str) -> dict[str, Any] | None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
     if process.returncode:
         return None  # By the protocol: "credentials not found in native keychain" and the like.
     try:

@@ -19,6 +19,8 @@ _CONFIG = "application/vnd.docker.container.image.v1+json"
 
 
 class _Registry(Protocol):
+    async def resolve(self, repository: str, identifier: str) -> Descriptor: ...
+
     async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None: ...
 
     async def delete_manifest(self, repository: str, digest: str) -> None: ...
@@ -30,13 +32,29 @@ async def delete_tag(registry: _Registry, repository: str, tag: str, current: Ma
     """Remove a tag that means `current`. Whatever fails after the overwriting, the tag is given back what it meant."""
     await _check_deletes(registry, repository)
     stone = await _carve(registry, repository)
-    await registry.put_manifest(repository, tag, stone)
     try:
-        await registry.delete_manifest(repository, stone.digest)
-    except BaseException:
-        with contextlib.suppress(RemoteError):
-            await registry.put_manifest(repository, tag, current)
+        await registry.put_manifest(repository, tag, stone)
+        with contextlib.suppress(NotFoundError):  # Gone already: an answer was lost and the request sent again.
+            await registry.delete_manifest(repository, stone.digest)
+    except BaseException as failure:
+        await _give_back(registry, repository, tag, current, stone, failure)
         raise
+
+
+async def _give_back(registry: _Registry, repository: str, tag: str, current: Manifest, stone: Manifest, failure: BaseException) -> None:
+    """Let the tag mean `current` again if it means the tombstone; what it was left as otherwise is somebody else's, or gone as it should be.
+
+    The overwriting itself may have failed, or only its answer been lost.
+    """
+    try:
+        if (await registry.resolve(repository, tag)).digest == stone.digest:
+            await registry.put_manifest(repository, tag, current)
+    except NotFoundError:
+        return
+    except RemoteError as again:
+        answer = f"{failure.answer if isinstance(failure, RemoteError) else type(failure).__name__}; then, giving it back: {again.answer}"
+        hint = f"{repository}:{tag} may mean an empty image now; what it meant is {repository}@{current.digest}"
+        raise RefusedError(f"deleting {repository}:{tag}", answer, hint=hint, retryable=again.retryable) from None
 
 
 async def _check_deletes(registry: _Registry, repository: str) -> None:

@@ -195,3 +195,9 @@ def test_schema_and_version(tmp_path: Path) -> None:
     plain, data = wharf("version", state=tmp_path), wharf("version", "-o", "json", state=tmp_path)
     assert plain.out == f"wharf {data.json['version']}\n"
     assert json.loads(data.out).keys() == {"version"}
+
+
+def test_a_folder_for_the_state(work: Scene) -> None:
+    """A text that ends with a slash is a folder, made when it is not there; the file in it bears the Wharf's name."""
+    assert wharf("apply", "--state", f"{work.folder}/kept/", work.file, state=work.state).code == 0
+    assert (work.folder / "kept" / "default.sqlite").is_file()

@@ -108,7 +108,7 @@ def test_on_conflict(choice: OnConflict, expected: list[str]) -> None:
 
 
 def test_same_content_under_another_tag_is_enough_for_an_eviction() -> None:
-    """Any tag of the repository will do (design, "Proof of presence")."""
+    """Any tag of the repository will do."""
     target = image(UP).target
     world = seen(
         {str(target): "new"}, {"local": engine(on_host("old", UP))}, {str(target): "new"}, elsewhere={(sha("old"), target.repository): "held"}

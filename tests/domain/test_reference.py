@@ -119,7 +119,7 @@ def test_parse_refuses(text: str, found: str) -> None:
 
 
 def test_digest_wins_over_tag() -> None:
-    """With a tag and a digest, a registry is asked for the digest (facts, "References")."""
+    """With a tag and a digest, a registry is asked for the digest."""
     assert parse(f"x:1@{DIGEST}").identifier == DIGEST
     assert parse("x:1").identifier == "1"
     assert parse("x").identifier == "latest"
@@ -174,7 +174,7 @@ def test_familiar(text: str, familiar: str) -> None:
     ],
 )
 def test_domain_as_part_of_a_repository(domain: str, part: str) -> None:
-    """A registry refuses ports and uppercase letters in a repository (facts), so what is made must parse as one."""
+    """A registry refuses ports and uppercase letters in a repository, so what is made must parse as one."""
     assert domain_as_component(domain) == part
     assert parse(f"{domain}/a/x").registry_repository == f"{part}/a/x"
     assert parse(f"docker.io/{part}/x").repository == f"{part}/x"
@@ -208,7 +208,7 @@ def test_is_digest(text: str, is_one: bool) -> None:  # noqa: FBT001 - a table's
     [("a/b", ("", "a/b")), ("a.b/c/d", ("a.b", "c/d")), ("A/b", ("A", "b")), ("localhost/x", ("localhost", "x")), ("a.b", ("", "a.b"))],
 )
 def test_split_domain(text: str, split: tuple[str, str]) -> None:
-    """A first part is a domain only with a dot, a colon, an uppercase letter, or when it is localhost (facts, "References")."""
+    """A first part is a domain only with a dot, a colon, an uppercase letter, or when it is localhost."""
     assert split_domain(text) == split
 
 
@@ -236,7 +236,7 @@ def test_split_domain(text: str, split: tuple[str, str]) -> None:
     ],
 )
 def test_pattern(pattern: str, yes: list[str], no: list[str]) -> None:
-    """Globs over canonical names: no tag means every tag, `*` stops at `/`, `**` crosses (design, "Patterns")."""
+    """Globs over canonical names: no tag means every tag, `*` stops at `/`, `**` crosses."""
     made = Pattern(pattern)
     assert [text for text in yes if not made.matches(parse(text))] == []
     assert [text for text in no if made.matches(parse(text))] == []

@@ -88,7 +88,7 @@ def test_durations_in_words_mean_the_same(number: int) -> None:
 
 
 def test_defaults_are_the_designs() -> None:
-    """What a short file leaves out (design, "The desired state")."""
+    """What a short file leaves out."""
     spec = WharfSpec.model_validate({"registry": {"url": "http://127.0.0.1:5000"}})
     assert [each.domain for each in spec.upstreams] == ["docker.io", "ghcr.io", "quay.io"]
     assert (spec.mode, spec.prune, spec.limits.deletes, spec.refresh, spec.interval, spec.hosts) == (Mode.FULL, False, 10, 3600, 300, ())

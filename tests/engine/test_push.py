@@ -198,7 +198,7 @@ async def test_a_push_that_is_cancelled_cleans_up_behind_itself(either_scene: Sc
         def __init__(self) -> None:
             self.now = asyncio.Event()
 
-        def started(self, action: object) -> None:
+        def started(self, action: object) -> None:  # noqa: ARG002 - whatever is begun
             asyncio.get_running_loop().call_later(0.05, self.now.set)
 
     async with scene.opened() as (reconciler, store):

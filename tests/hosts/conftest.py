@@ -64,6 +64,7 @@ class MemorySubject:
 
 @pytest.fixture(params=["memory", "classic", "containerd"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    """Each of the three in turn."""
     if request.param == "memory":
         twin = MemoryHost(registries=[MemoryRegistry()])
         yield MemorySubject(twin, "127.0.0.1:5000", twin)

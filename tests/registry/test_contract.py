@@ -19,6 +19,7 @@ MISSING = "sha256:" + "0" * 64
 
 @pytest.fixture(params=["memory", "real"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
+    """Both in turn."""
     if request.param == "memory":
         yield MemoryRegistry()
         return

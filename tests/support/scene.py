@@ -66,7 +66,7 @@ class Scene:
     async def opened(self) -> AsyncIterator[tuple[Reconciler, Store]]:
         """The controller's parts, with the lock."""
         setup = read([self.file])
-        with locked(setup, self.state) as store:
+        with locked(setup, str(self.state)) as store:
             async with open_world(setup, store, actor="test") as reconciler:
                 yield reconciler, store
 

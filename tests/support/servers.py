@@ -17,6 +17,8 @@ from typing import Any, Self
 import docker
 import yaml
 
+from tests.support import bridge
+
 
 def free_port() -> int:
     """A loopback port that nothing listens on at this moment."""
@@ -122,7 +124,7 @@ class RegistryServer(Server):
 
 
 class EngineServer(Server):
-    """dockerd with no network of its own, reachable by a Unix socket; by default with the classic image store (overlay2).
+    """dockerd on a bridge of its own, reachable by a Unix socket; by default with the classic image store (overlay2).
 
     Unix socket paths are limited to 107 bytes, so `home` should be short. `path` goes before PATH; `features` into its daemon.json, without which
     the machine's own would be read.
@@ -134,17 +136,28 @@ class EngineServer(Server):
         self.path = path
         self.extra: list[str] = []
         self.socket = home / "docker.sock"
-        (home / "daemon.json").write_text(json.dumps({"features": features} if features else {}))
+        self.bridge = f"wharf{free_port()}"
+        (home / "bridge").write_text(self.bridge)
+        (home / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": False} if features is None else features}))
 
     @property
     def url(self) -> str:
         return f"unix://{self.socket}"
 
     def command(self) -> list[str]:
-        """The command line: everything below `home`, no bridge and no firewall rules."""
+        """The command line: everything below `home`, no firewall rules, no settings of the machine changed."""
         folders = {"data-root": "data", "exec-root": "exec", "pidfile": "dockerd.pid", "config-file": "daemon.json"}
         places = [f"--{option}={self.home / name}" for option, name in folders.items()]
-        return [self.binary, *places, f"--host={self.url}", "--bridge=none", "--iptables=false", "--ip6tables=false", *self.extra]
+        network = [f"--bridge={self._bridge()}", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
+        return [self.binary, *places, f"--host={self.url}", *network, *self.extra]
+
+    def _bridge(self) -> str:
+        """Our own; where none can be made, none at all, if nobody's docker0 is lost by that."""
+        if bridge.make(self.bridge):
+            return self.bridge
+        if bridge.there("docker0"):
+            raise RuntimeError("no network bridge can be made here, and an engine without one would delete docker0, which is not ours")
+        return "none"
 
     def start(self) -> EngineServer:
         (self.home / "dockerd.pid").unlink(missing_ok=True)
@@ -152,6 +165,11 @@ class EngineServer(Server):
         self._spawn(self.command(), environment)
         self._wait(self._answers)
         return self
+
+    def stop(self, *, kill: bool = False) -> None:
+        """The process, then its bridge."""
+        super().stop(kill=kill)
+        bridge.remove(self.bridge)
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as asking:
@@ -200,7 +218,7 @@ def _merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def missing_parts() -> list[str]:
-    """The binaries that are not on this machine; `make setup-test` installs them."""
+    """The binaries that are not on this machine; `make servers` installs them."""
     return [name for name in ("dockerd", "docker-registry") if shutil.which(name) is None]
 
 

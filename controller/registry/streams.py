@@ -1,0 +1,55 @@
+"""Blobs on their way in and out: as long as was said, or an error that names who is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+
+from controller.domain.errors import CorruptError
+from controller.domain.oci import Descriptor
+from controller.registry.answers import unreachable
+from controller.registry.transport import FAILURES
+
+
+async def received(response: httpx.Response, tried: str) -> AsyncIterator[bytes]:
+    """A body's chunks; UnreachableError when it breaks off or has another length than was said."""
+    declared, read = response.headers.get("Content-Length", ""), 0
+    try:
+        async for chunk in response.aiter_raw():
+            read += len(chunk)
+            yield chunk
+    except FAILURES as failure:
+        raise unreachable(f"{tried} after {read} bytes", failure) from None
+    if declared.isdecimal() and read != int(declared):
+        raise unreachable(tried, EOFError(f"the body ended after {read} of {declared} bytes"))
+
+
+class Outgoing:
+    """A blob on its way out. `failure` is why its source broke off: of that, what sends it only tells that the connection is gone."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], blob: Descriptor) -> None:
+        self._chunks = chunks
+        self._blob = blob
+        self.failure: Exception | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The chunks; CorruptError when they are not as many bytes as the descriptor says, at which the registry would wait for more."""
+        try:
+            async for chunk in self._measured():
+                yield chunk
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+    async def _measured(self) -> AsyncIterator[bytes]:
+        read, size = 0, self._blob.size
+        async for chunk in self._chunks:
+            read += len(chunk)
+            if read > size:
+                break
+            yield chunk
+        if read != size:
+            found = f"more than {size}" if read > size else read
+            hint = "the manifest and the blob do not belong together"
+            raise CorruptError(f"reading the blob {self._blob.digest}", f"{found} bytes, {size} by its manifest", hint=hint)
