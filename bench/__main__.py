@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import subprocess
@@ -17,25 +18,34 @@ HEAD = """\
 # Results
 
 Written by `make bench ARGS=--write`. Machines are noisy and differ: what counts is the ratio to the peer of the same run. Each contender runs once
-unmeasured, then they take turns; "times ours" compares medians with the first row.
+unmeasured, then they take turns; "times ours" compares medians with the first row. An aim is what we want, and no test.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run the benchmarks that are named; 1 for a name that is none."""
-    names = [each for each in arguments if each != "--write"] or list(BENCHMARKS)
-    unknown = sorted(set(names) - BENCHMARKS.keys())
-    if unknown:
-        sys.stderr.write(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}\n")
-        return 1
+def main() -> int:
+    """Run the benchmarks that are named, print their tables, and with --write keep them."""
+    said = _arguments()
     lines = [HEAD, _machine(), ""]
-    for name in names:
+    for name in said.names or BENCHMARKS:
         for result in BENCHMARKS[name]():
             lines += result.lines()
             print("\n".join(result.lines()), flush=True)
-    if "--write" in arguments:
+    if said.write:
         RESULTS.write_text("\n".join(lines).rstrip() + "\n")
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    ask = argparse.ArgumentParser(prog="python -m bench", description="Measure Wharfinger beside its peers, on servers of its own.")
+    ask.add_argument("names", nargs="*", metavar="name", help=f"which ones: {', '.join(BENCHMARKS)}; without any, all of them")
+    ask.add_argument("--write", action="store_true", help="write the tables of all benchmarks to bench/RESULTS.md")
+    said = ask.parse_args()
+    unknown = sorted(set(said.names) - BENCHMARKS.keys())
+    if unknown:
+        ask.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if said.write and set(said.names) not in (set(), BENCHMARKS.keys()):
+        ask.error("--write is for all of them together: leave the names out")
+    return said
 
 
 def _machine() -> str:
@@ -44,9 +54,10 @@ def _machine() -> str:
 
 
 def _version(*command: str) -> str:
+    """The last word but for what the line begins with: `skopeo version 1.9.3`, `docker-registry github.com/... 2.8.2`."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return " ".join(done.stdout.split()[:3])
+    return " ".join([command[0], *done.stdout.split()[-1:]])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

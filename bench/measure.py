@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import statistics
@@ -28,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """One benchmark. `aim` is what the project wants, in words; the first row is ours, the ratios are against it."""
+    """One benchmark. `aim` is what the project wants, in words; the ratios are against the first row, which is ours."""
 
     name: str
     what: str
@@ -45,17 +46,18 @@ class Result:
         return [*lines, ""]
 
 
-def in_turns(contenders: Mapping[str, Callable[[], Mapping[str, str] | None]], turns: int) -> tuple[Row, ...]:
-    """Run each contender once unmeasured, then in turns; what it gives is noted beside its time."""
+def in_turns(contenders: Mapping[str, Callable[[], Mapping[str, str]]], turns: int) -> tuple[Row, ...]:
+    """Run each contender once unmeasured, then in turns; what it gives is noted beside its time, from its last turn."""
     rows = {name: Row(name) for name in contenders}
     for turn in range(turns + 1):
         for name, contender in contenders.items():
+            gc.collect()  # Nobody pays for what another one left.
             began = time.perf_counter()
             notes = contender()
             took = time.perf_counter() - began
             if turn:
                 rows[name].seconds.append(took)
-            rows[name].notes.update(notes or {})
+            rows[name].notes.update(notes)
     return tuple(rows.values())
 
 
@@ -65,14 +67,14 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def own_processor_seconds() -> float:
-    """The same of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def own_processor_seconds(*, children: bool = False) -> float:
+    """The same of this process, or of all its children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-def run(command: list[str], environment: Mapping[str, str] | None = None, *, expected: int = 0) -> None:
-    """Run a command to its end; RuntimeError with its last words when it ends otherwise than expected."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})})
-    if done.returncode != expected:
+def run(command: list[str]) -> None:
+    """Run a command to its end; RuntimeError with its last words when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}")

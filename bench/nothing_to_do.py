@@ -3,155 +3,190 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+from unittest.mock import patch
 
 import uvloop
 import yaml
 
+from bench.images import fill
 from bench.measure import Result, in_turns, own_processor_seconds, processor_seconds, run
-from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller import wiring
+from controller.domain.desired import Desired
 from controller.domain.spec import API_VERSION
+from controller.engine.reconcile import Reconciler
 from controller.registry.client import RegistryClient
-from controller.store.sqlite import SqliteStore
-from controller.wiring import open_world, read
-from tests.support.servers import RegistryServer
+from tests.support.servers import RegistryServer, free_port
 
-REPOSITORIES, TAGS, TURNS = 100, 10, 5
-IMAGES = REPOSITORIES * TAGS
+REPOSITORIES = [f"bench/image{number:03}" for number in range(100)]
+TAGS = [f"v{number}" for number in range(10)]
+IMAGES, TURNS = len(REPOSITORIES) * len(TAGS), 3
+AT_MOST = 2 * IMAGES + len(REPOSITORIES)
+
+_REQUEST = re.compile(r'"[A-Z]+ \S+ HTTP/1\.[01]" \d{3} ')
+_WHAT = f"""\
+Finding out that nothing is to be done: {IMAGES:,} images in {len(REPOSITORIES)} repositories, the same in the registry and upstream. `wharf plan` and
+`skopeo sync` are whole processes. The same in process leaves the start of Python out. Its next pass is what `wharf run` does within `refresh`, when
+upstream need not be asked again. Requests are those to both registries: in process by our client's own count, of whole processes by the registries'
+access logs in a run of its own."""
+_AIM = f"in process under 1 s; at most {AT_MOST:,} requests, one an image and registry and one a repository"
+
+Servers = tuple[RegistryServer, RegistryServer]
 
 
 def measure() -> list[Result]:
     """1,000 images in 100 repositories, the same in both registries."""
     with tempfile.TemporaryDirectory(prefix="wharf-bench-") as folder:
-        home = Path(folder)
-        servers = [RegistryServer(home / "here").start(), RegistryServer(home / "there").start()]
-        try:
-            return [_compare(home, *servers)]
-        finally:
-            for server in servers:
-                server.stop()
+        home, ports = Path(folder), (free_port(), free_port())
+        file, sync = _desired_state(home, ports), _sync_file(home, ports)
+        commands = {
+            "wharf plan": [sys.executable, "-m", "controller.cli.main", "plan", str(file), "--state", str(home / "state.sqlite")],
+            "skopeo sync": [
+                "skopeo",
+                "sync",
+                "--all",
+                "--src=yaml",
+                "--dest=docker",
+                "--dest-tls-verify=false",
+                str(sync),
+                f"127.0.0.1:{ports[0]}/docker.io",
+            ],
+        }
+        with _registries(home, ports) as servers:
+            uvloop.run(fill(servers[0].url, [f"docker.io/{name}" for name in REPOSITORIES], TAGS))
+            uvloop.run(fill(servers[1].url, REPOSITORIES, TAGS))
+            with _Looks(file, home / "state.sqlite") as looks:
+                contenders = {
+                    "wharf plan": lambda: _noted(servers, lambda: run(commands["wharf plan"]), children=True),
+                    "the same in process": lambda: _noted(servers, looks.first),
+                    "its next pass": lambda: _noted(servers, looks.next),
+                    "skopeo sync": lambda: _noted(servers, lambda: run(commands["skopeo sync"]), children=True),
+                }
+                rows = in_turns(contenders, TURNS)
+        with _registries(home, ports, {"log": {"accesslog": {"disabled": False}}}) as servers:
+            counts = {name: _logged_requests(servers, command) for name, command in commands.items()}
+    for row in rows:
+        if row.name in counts:
+            row.notes = {"requests": f"{counts[row.name]:,}", **row.notes}
+    return [Result("Nothing to do", _WHAT, _AIM, rows)]
 
 
-def _compare(home: Path, here: RegistryServer, there: RegistryServer) -> Result:
-    uvloop.run(_fill(there, ""))
-    uvloop.run(_fill(here, "docker.io/"))
-    file, sync = _desired_state(home, here, there), _sync_file(home, there)
-    state = home / "state.sqlite"
-    command = [sys.executable, "-m", "controller.cli.main", "plan", str(file)]
-    skopeo = ["skopeo", "sync", "--all", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false", str(sync), f"{here.address}/docker.io"]
-
-    def in_process() -> dict[str, str]:
-        before = own_processor_seconds(), _used(here, there)
-        requests = uvloop.run(_look(file, state))
-        ours, theirs = own_processor_seconds() - before[0], _used(here, there) - before[1]
-        return {"requests": f"{requests} (aim {2 * IMAGES + REPOSITORIES})", "CPU s": f"{ours:.2f}", "CPU s of the registries": f"{theirs:.2f}"}
-
-    def as_command() -> dict[str, str]:
-        before = _used(here, there)
-        run(command, {"WHARF_STATE": str(state)})
-        return {"CPU s of the registries": f"{_used(here, there) - before:.2f}"}
-
-    def peer() -> dict[str, str]:
-        before = _used(here, there)
-        run(skopeo)
-        return {"CPU s of the registries": f"{_used(here, there) - before:.2f}"}
-
-    what = f"`wharf plan` where nothing is to be done: {IMAGES:,} images in {REPOSITORIES} repositories, in the registry and upstream alike."
-    aim = "under 1 s in process; at most one request an image and registry plus one a repository; 10 times faster than skopeo sync"
-    contenders = {"wharf plan, in process": in_process, "wharf plan, whole command": as_command, "skopeo sync": peer}
-    return Result("Nothing to do", what, aim, in_turns(contenders, TURNS))
+@contextmanager
+def _registries(home: Path, ports: tuple[int, int], extra: dict[str, object] | None = None) -> Iterator[Servers]:
+    """The registry and the upstream; a second time with what the first time wrote."""
+    with ExitStack() as stack:
+        servers = RegistryServer(home / "here", ports[0], extra), RegistryServer(home / "there", ports[1], extra)
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        yield servers
 
 
-async def _look(file: Path, state: Path) -> int:
-    """What `wharf plan` does; the requests that it took."""
-    setup = read([file])
-    async with AsyncExitStack() as stack:
-        store = SqliteStore(state)
-        stack.callback(store.close)
-        counted = _counting()
-        reconciler = await stack.enter_async_context(open_world(setup, store, actor="bench"))
-        look = await reconciler.look(setup.desired)
-        if not look.converged:
-            raise RuntimeError(f"there is something to do: {look.plan.actions[:1]} {look.plan.held_back[:1]}")
-        return sum(client.requests for client in counted)
+def _noted(servers: Servers, work: Callable[[], int | None], *, children: bool = False) -> Mapping[str, str]:
+    """Do it; who used the processors for how long, and the number of requests where the work tells it."""
+    used = own_processor_seconds(children=children), _used(servers)
+    requests = work()
+    own, theirs = own_processor_seconds(children=children) - used[0], _used(servers) - used[1]
+    counted = {} if requests is None else {"requests": f"{requests:,}"}
+    return {**counted, "CPU s": f"{own:.2f}", "CPU s of the registries": f"{theirs:.2f}"}
 
 
-def _counting() -> list[RegistryClient]:
-    """Every client that is made from now on, in a list."""
-    made: list[RegistryClient] = []
-    original = RegistryClient.__init__
-
-    def noting(self: RegistryClient, *arguments: object, **more: object) -> None:
-        original(self, *arguments, **more)  # type: ignore[arg-type] # passed on as they came
-        made.append(self)
-        RegistryClient.__init__ = original if len(made) > 1 else noting  # type: ignore[method-assign] # for as long as a world is opened
-
-    RegistryClient.__init__ = noting  # type: ignore[method-assign] # as above
-    return made
-
-
-def _used(*servers: RegistryServer) -> float:
+def _used(servers: Servers) -> float:
     return sum(processor_seconds(server.process.pid) for server in servers if server.process)
 
 
-async def _fill(server: RegistryServer, prefix: str) -> None:
-    client = RegistryClient(server.url)
-    async with asyncio.TaskGroup() as group:
-        for number in range(REPOSITORIES):
-            group.create_task(_repository(client, f"{prefix}bench/image{number:03}", number))
-    await client.close()
+def _logged_requests(servers: Servers, command: list[str]) -> int:
+    def logged() -> int:
+        return sum(len(_REQUEST.findall(server.log.read_text(errors="replace"))) for server in servers)
+
+    before = logged()
+    run(command)
+    return logged() - before
 
 
-async def _repository(client: RegistryClient, repository: str, number: int) -> None:
-    layer = b"layer %d" % number
-    await client.write_blob(repository, _blob(layer), _once(layer))
-    for tag in range(TAGS):
-        config = json.dumps(
-            {"architecture": "amd64", "os": "linux", "tag": tag, "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]}}
-        ).encode()
-        await client.write_blob(repository, _blob(config), _once(config))
-        await client.put_manifest(repository, f"v{tag}", _manifest(config, layer))
+@dataclass(frozen=True)
+class _World:
+    """What `wharf plan` opens, and the clients in it."""
+
+    desired: Desired
+    reconciler: Reconciler
+    clients: list[RegistryClient]
+
+    async def look(self) -> int:
+        """Look, and make sure that there was nothing to do; the requests that it took."""
+        before = sum(client.requests for client in self.clients)
+        look = await self.reconciler.look(self.desired)
+        if not look.converged:
+            raise RuntimeError(f"there is something to do: {look.plan.actions[:1]} {look.plan.held_back[:1]}")
+        return sum(client.requests for client in self.clients) - before
 
 
-def _manifest(config: bytes, layer: bytes) -> Manifest:
-    def entry(kind: str, data: bytes) -> dict[str, object]:
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest_of(data), "size": len(data)}
+class _Looks:
+    """Looks in this process, on the loop that the command uses: of a new world each, and again and again of one that stays open."""
 
-    said = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry("config.v1+json", config), "layers": [entry("layer.v1.tar", layer)]}
-    return parse_manifest(json.dumps(said).encode())
+    def __init__(self, file: Path, state: Path) -> None:
+        self._file = file
+        self._state = state
+
+    def __enter__(self) -> Self:
+        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self._stack = AsyncExitStack()
+        self._open = self._runner.run(self._stack.enter_async_context(_opened(self._file, self._state)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+    def first(self) -> int:
+        """From the file to the plan."""
+
+        async def work() -> int:
+            async with _opened(self._file, self._state) as world:
+                return await world.look()
+
+        return uvloop.run(work())
+
+    def next(self) -> int:
+        """As of the second time, upstream's answers are known."""
+        return self._runner.run(self._open.look())
 
 
-def _blob(data: bytes) -> Descriptor:
-    return Descriptor("", digest_of(data), len(data))
+@asynccontextmanager
+async def _opened(file: Path, state: Path) -> AsyncIterator[_World]:
+    clients: list[RegistryClient] = []
+
+    def client(*arguments: object, **more: object) -> RegistryClient:
+        clients.append(RegistryClient(*arguments, **more))  # type: ignore[arg-type] # passed on as they came
+        return clients[-1]
+
+    setup = wiring.read([file])
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(wiring.stored(setup, str(state)))
+        with patch.object(wiring, "RegistryClient", client):
+            reconciler = await stack.enter_async_context(wiring.open_world(setup, store, actor="bench"))
+        yield _World(setup.desired, reconciler, clients)
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-def _names() -> list[tuple[str, str]]:
-    return [(f"bench/image{number:03}", f"v{tag}") for number in range(REPOSITORIES) for tag in range(TAGS)]
-
-
-def _desired_state(home: Path, here: RegistryServer, there: RegistryServer) -> Path:
-    spec = {"registry": {"url": here.url}, "upstreams": [{"domain": "docker.io", "url": there.url}]}
+def _desired_state(home: Path, ports: tuple[int, int]) -> Path:
+    here, there = (f"http://127.0.0.1:{port}" for port in ports)
+    spec = {"registry": {"url": here}, "upstreams": [{"domain": "docker.io", "url": there}]}
     wharf = {"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "bench"}, "spec": spec}
-    images = [{"name": f"docker.io/{repository}:{tag}"} for repository, tag in _names()]
+    images = [{"name": f"docker.io/{repository}:{tag}"} for repository in REPOSITORIES for tag in TAGS]
     image_set = {"apiVersion": API_VERSION, "kind": "ImageSet", "metadata": {"name": "images"}, "spec": {"images": images}}
     path = home / "desired-state.yaml"
     path.write_text(yaml.safe_dump_all([wharf, image_set]))
     return path
 
 
-def _sync_file(home: Path, there: RegistryServer) -> Path:
-    images: dict[str, list[str]] = {}
-    for repository, tag in _names():
-        images.setdefault(repository, []).append(tag)
+def _sync_file(home: Path, ports: tuple[int, int]) -> Path:
     path = home / "sync.yaml"
-    path.write_text(yaml.safe_dump({there.address: {"tls-verify": False, "images": images}}))
+    path.write_text(yaml.safe_dump({f"127.0.0.1:{ports[1]}": {"tls-verify": False, "images": dict.fromkeys(REPOSITORIES, TAGS)}}))
     return path

@@ -55,6 +55,7 @@ class RegistryClient:
         self._auth = Authorizer(self._url, self._client, credentials)
         self._sleep = sleep
         self._jitter = jitter
+        self._deleting: dict[str, asyncio.Lock] = {}
         self.requests = 0
 
     @property
@@ -226,9 +227,11 @@ class RegistryClient:
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Remove this tag alone: by tag where the registry can (3.x), else by a tombstone (2.8). See tombstone.py."""
-        current = await self.manifest(repository, tag)
-        if not await self.deletes_tags(repository, tag):
-            await tombstone.delete_tag(self, repository, tag, current)
+        # One at a time: 2.8 looks for a digest's tags by listing them all, and leaves one behind when another goes meanwhile.
+        async with self._deleting.setdefault(repository, asyncio.Lock()):
+            current = await self.manifest(repository, tag)
+            if not await self.deletes_tags(repository, tag):
+                await tombstone.delete_tag(self, repository, tag, current)
         try:
             left = await self.resolve(repository, tag)
         except NotFoundError:
@@ -314,7 +317,7 @@ class RegistryClient:
         self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, content: bytes | AsyncIterator[bytes] | None
     ) -> httpx.Response:
         """Send; follow redirects of reads by hand: our Authorization goes to the registry's own host and to no other."""
-        first = f"{method} {shown(url)}"
+        first = url
         for _ in range(_REDIRECTS + 1):
             mine = {**headers, "Authorization": authorization} if authorization and self._is_ours(url) else headers
             self.requests += 1
@@ -326,7 +329,7 @@ class RegistryClient:
                 return response
             await response.aclose()
             url = _further(response, response.headers["Location"])
-        raise RefusedError(first, f"more than {_REDIRECTS} redirects", hint="it sends us in circles")
+        raise RefusedError(f"{method} {shown(first)}", f"more than {_REDIRECTS} redirects", hint="it sends us in circles")
 
     def _url_of(self, method: str, target: str) -> httpx.URL:
         try:

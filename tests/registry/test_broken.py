@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from controller.domain.errors import RefusedError, RemoteError, UnreachableError
 from controller.domain.oci import OCI_INDEX, Manifest, digest_of
 from controller.registry import answers
+from controller.registry.streams import received
 from tests.registry.conftest import Certificate, MakeClient
 from tests.registry.images import blob, chunks, index, read
 from tests.support.builders import sha
@@ -41,6 +43,14 @@ async def test_a_connection_that_breaks_off(client: MakeClient, steps: Steps) ->
             with pytest.raises(UnreachableError, match=f"GET {server.url}{tried}") as caught:
                 await act
             assert caught.value.retryable
+
+
+@pytest.mark.parametrize("length", ["9", "1"])
+async def test_a_body_of_another_length_than_was_said(length: str) -> None:
+    """A blob's length is counted here too, whatever carries it: a shorter one that passes for whole would be an image lost."""
+    with pytest.raises(UnreachableError, match=f"GET it: the body ended after 5 of {length} bytes"):
+        async for _ in received(httpx.Response(200, headers={"Content-Length": length}, content=chunks(b"bytes")), "GET it"):
+            pass
 
 
 STALLED: list[Steps] = [[Then.STALL], [reply(200, RAW[:10], Content_Type=OCI_INDEX, Content_Length=str(len(RAW))), Then.STALL]]

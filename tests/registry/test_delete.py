@@ -28,11 +28,16 @@ class Faulty(RegistryClient):
 
     faults: dict[str, Callable[[Act], Awaitable[None]]] = {}  # noqa: RUF012 # set for one test's client
 
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.stones: list[Manifest] = []
+
     async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None:
         async def act() -> None:
             await super(Faulty, self).put_manifest(repository, identifier, manifest)
 
         stone = manifest.media_type == DOCKER_MANIFEST and not manifest.layers
+        self.stones += [manifest] if stone else []
         await self.faults.get("overwrite" if stone else "give back", _no_fault)(act)
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
@@ -114,15 +119,15 @@ async def test_the_tag_of_an_index_goes_alone(registry: RegistryServer, client: 
     assert await whole(there, "a", "child") == child.digest
 
 
-async def test_many_tags_of_one_digest_at_once(registry: RegistryServer, client: MakeClient) -> None:
-    """No two tombstones are the same, so deleting tags at the same time deletes those and no other."""
-    there = client(registry.url)
-    manifest = await pushed(there, "a", "kept", "word")
+async def test_many_tags_of_one_digest_at_once(faulty: Faulty) -> None:
+    """Deleting tags at the same time deletes those and no other; no two tombstones are the same, as deleting one would take both tags."""
+    manifest = await pushed(faulty, "a", "kept", "word")
     for number in range(8):
-        await there.put_manifest("a", str(number), manifest)
-    await asyncio.gather(*(there.delete_tag("a", str(number)) for number in range(8)))
-    assert await there.tags("a") == ["kept"]
-    assert await whole(there, "a", "kept") == manifest.digest
+        await faulty.put_manifest("a", str(number), manifest)
+    await asyncio.gather(*(faulty.delete_tag("a", str(number)) for number in range(8)))
+    assert await faulty.tags("a") == ["kept"]
+    assert await whole(faulty, "a", "kept") == manifest.digest
+    assert len({stone.digest for stone in faulty.stones}) == len(faulty.stones) == 8
 
 
 async def test_a_tag_that_is_not_there(registry: RegistryServer, client: MakeClient) -> None:
@@ -217,6 +222,22 @@ async def test_a_registry_that_deletes_tags_is_believed_only_when_it_is_gone(cli
 
     async with hostile(script) as server:
         with pytest.raises(RemoteError, match=r"a:1: the tag still means sha256:|/v2/a/manifests/1: (401|500)"):
+            await client(server.url).delete_tag("a", "1")
+        assert not server.of("PUT")
+        assert not server.of("POST")
+
+
+async def test_a_registry_that_deletes_neither_tags_nor_digests(client: MakeClient) -> None:
+    """Whether digests are deleted is found out before the tag is overwritten: by one that no manifest has."""
+    raw = b'{"schemaVersion": 2, "manifests": []}'
+
+    def script(asked: Asked) -> bytes:
+        if asked.method == "DELETE":
+            return said(400, "DIGEST_INVALID") if asked.path.endswith("/1") else said(405, "UNSUPPORTED")
+        return reply(200, raw, Content_Type=OCI_INDEX)
+
+    async with hostile(script) as server:
+        with pytest.raises(RefusedError, match=r"DELETE .*/v2/a/manifests/sha256:.*: 405 .*storage\.delete\.enabled"):
             await client(server.url).delete_tag("a", "1")
         assert not server.of("PUT")
         assert not server.of("POST")

@@ -17,7 +17,7 @@ from controller.registry.client import RegistryClient
 from tests.registry.conftest import MakeClient
 from tests.registry.images import image, index, read
 from tests.support.builders import sha
-from tests.support.hostile import Asked, hostile, page, reply, said
+from tests.support.hostile import Asked, Steps, Then, hostile, page, reply, said
 
 RAW = index([]).raw
 
@@ -136,12 +136,19 @@ async def test_a_registry_that_changes_manifests(client: MakeClient) -> None:
             await client(server.url).put_manifest("a", "1", made)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("ask", [RegistryClient.manifest, RegistryClient.resolve])
 @pytest.mark.parametrize("length", [str(MAX_MANIFEST + 1), "9" * 18, None], ids=["just over", "huge", "not said"])
 async def test_a_manifest_that_is_too_large(client: MakeClient, ask: Callable[..., object], length: str | None) -> None:
     """A manifest over 4 MiB is CorruptError and not read on, whether its length was said or not (law 6)."""
     head = reply(200, Content_Type=OCI_INDEX, Content_Length=length)
-    async with hostile(lambda asked: [head] if asked.method == "HEAD" else until_closed(head)) as server:
+
+    def script(asked: Asked) -> Steps:
+        if asked.method == "HEAD":
+            return [head]
+        return [head, Then.STALL] if length else until_closed(head)  # A length that was said is enough: nothing needs to come.
+
+    async with hostile(script) as server:
         with pytest.raises(CorruptError, match=rf"GET {server.url}/v2/a/manifests/1: a body of more than 4 MiB"):
             await ask(client(server.url), "a", "1")  # type: ignore[misc]
     assert server.sent < 4 * MAX_MANIFEST  # What the sockets hold comes on top of what is read.

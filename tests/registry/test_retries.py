@@ -151,6 +151,14 @@ async def test_a_stream_is_sent_once(client: MakeClient, waits: Waits, steps: St
     assert not waits
 
 
+async def test_a_mount_that_became_an_upload(client: MakeClient) -> None:
+    """The upload that a registry opens in place of a mount is given up: nobody is going to fill it."""
+    async with hostile(lambda asked: reply(202, Location="/upload/1?_state=x") if asked.method == "POST" else reply(204)) as server:
+        assert not await client(server.url).mount("a", sha("x"), "b")
+        assert [(each.method, each.path) for each in server.asked] == [("POST", "/v2/a/blobs/uploads/"), ("DELETE", "/upload/1")]
+        assert server.asked[0].query == {"mount": [sha("x")], "from": ["b"]}
+
+
 async def test_an_upload_is_opened_again(client: MakeClient) -> None:
     """Before anything is streamed, opening the upload may be tried again."""
     posts = [said(503, "UNAVAILABLE")]

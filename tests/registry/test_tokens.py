@@ -70,6 +70,18 @@ async def test_a_token_that_the_registry_forgot(client: MakeClient) -> None:
         assert len(script.given) == 2
 
 
+async def test_a_refusal_that_comes_late(client: MakeClient) -> None:
+    """A 401 to an old token, heard when somebody else has fetched a new one already, takes that and asks for none."""
+    script = Together()
+    async with hostile(script) as server:
+        there = client(server.url)
+        await there.ping()
+        script.good = "nothing"
+        await there.ping()
+        assert await there._auth.challenged([f'Bearer realm="{server.url}/token",service="here"'], "", "Bearer t0") == "Bearer t1"
+    assert script.given == ["t0", "t1"]
+
+
 @pytest.mark.parametrize("token", ['{"token": "same"}', None], ids=["the same", "another each time"])
 async def test_refused_for_ever(client: MakeClient, token: str | None) -> None:
     """A registry that takes no token is asked twice at most, and its answer is DeniedError, which is not worth a retry."""

@@ -1,0 +1,52 @@
+"""Small made-up images in a registry: the same arguments give the same bytes, so two registries hold the same digests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.registry.client import RegistryClient
+
+
+async def fill(url: str, repositories: list[str], tags: list[str]) -> None:
+    """An image of one layer, which all tags of a repository share, under each tag of each repository."""
+    client = RegistryClient(url)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, repository in enumerate(repositories):
+                group.create_task(_repository(client, repository, number, tags))
+    finally:
+        await client.close()
+
+
+async def _repository(client: RegistryClient, repository: str, number: int, tags: list[str]) -> None:
+    layer = b"layer %d" % number
+    await client.write_blob(repository, _blob(layer), _once(layer))
+    for tag in tags:
+        said = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {"tag": tag}},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+        }
+        config = json.dumps(said).encode()
+        await client.write_blob(repository, _blob(config), _once(config))
+        await client.put_manifest(repository, tag, _manifest(config, layer))
+
+
+def _manifest(config: bytes, layer: bytes) -> Manifest:
+    def entry(kind: str, data: bytes) -> dict[str, object]:
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest_of(data), "size": len(data)}
+
+    said = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry("config.v1+json", config), "layers": [entry("layer.v1.tar", layer)]}
+    return parse_manifest(json.dumps(said).encode())
+
+
+def _blob(data: bytes) -> Descriptor:
+    return Descriptor("", digest_of(data), len(data))
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
