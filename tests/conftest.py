@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +61,30 @@ def internet(start_registry: StartRegistry) -> RegistryServer:
     return start_registry()
 
 
-@pytest.fixture(scope="session")
-def session_engine() -> Iterator[EngineServer]:
-    """One dockerd with the classic image store, for all tests of this process."""
-    _need_parts()
+@contextmanager
+def _started(make: Callable[[Path], EngineServer]) -> Iterator[EngineServer]:
+    """An engine for as long as this process tests."""
     home = Path(tempfile.mkdtemp(prefix="wharf-"))
-    server = EngineServer(home / "engine").start()
+    server = make(home / "engine").start()
     yield server
     server.stop()
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture
-def engine(session_engine: EngineServer) -> Iterator[EngineServer]:
+@contextmanager
+def _emptied(engine: EngineServer) -> Iterator[EngineServer]:
     """The engine, without images and containers before and after."""
-    session_engine.clear()
-    yield session_engine
-    session_engine.clear()
+    engine.clear()
+    yield engine
+    engine.clear()
+
+
+@pytest.fixture(scope="session")
+def session_engine() -> Iterator[EngineServer]:
+    """One dockerd with the classic image store, for all tests of this process."""
+    _need_parts()
+    with _started(EngineServer) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -85,19 +93,22 @@ def session_containerd_engine() -> Iterator[EngineServer]:
     root = containerd_engine.found()
     if root is None:
         pytest.skip("no engine with the containerd store here: `python -m tests.support.containerd_engine` says why")
-    home = Path(tempfile.mkdtemp(prefix="wharf-"))
-    server = containerd_engine.ContainerdEngineServer(home / "engine", root).start()
-    yield server
-    server.stop()
-    shutil.rmtree(home, ignore_errors=True)
+    with _started(lambda home: containerd_engine.ContainerdEngineServer(home, root)) as server:
+        yield server
+
+
+@pytest.fixture
+def engine(session_engine: EngineServer) -> Iterator[EngineServer]:
+    """The classic engine, empty."""
+    with _emptied(session_engine) as found:
+        yield found
 
 
 @pytest.fixture
 def newer_engine(session_containerd_engine: EngineServer) -> Iterator[EngineServer]:
-    """The newer engine, without images before and after."""
-    session_containerd_engine.clear()
-    yield session_containerd_engine
-    session_containerd_engine.clear()
+    """The newer engine, empty."""
+    with _emptied(session_containerd_engine) as found:
+        yield found
 
 
 @pytest.fixture(params=["classic", "containerd"])
