@@ -1,4 +1,4 @@
-"""Small made-up images in a registry: the same arguments give the same bytes, so two registries hold the same digests."""
+"""Small made-up images, to fill a registry and to ask for: the same arguments give the same bytes, so two registries hold the same digests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+import aiohttp
+
+from controller.domain.oci import MANIFEST_TYPES, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.registry.client import RegistryClient
+
+_AT_ONCE = 64
 
 
 async def fill(url: str, repositories: list[str], tags: list[str]) -> None:
@@ -19,6 +23,21 @@ async def fill(url: str, repositories: list[str], tags: list[str]) -> None:
                 group.create_task(_repository(client, repository, number, tags))
     finally:
         await client.close()
+
+
+async def ask(urls: list[str]) -> int:
+    """HEAD all of these, as quickly as a client of ours could ever be; how many they were."""
+    waiting = iter(urls)
+    async with aiohttp.ClientSession(headers={"Accept": ", ".join(MANIFEST_TYPES)}) as session, asyncio.TaskGroup() as group:
+
+        async def work() -> None:
+            for url in waiting:
+                async with session.head(url) as response:
+                    response.raise_for_status()
+
+        for _ in range(_AT_ONCE):
+            group.create_task(work())
+    return len(urls)
 
 
 async def _repository(client: RegistryClient, repository: str, number: int, tags: list[str]) -> None:
