@@ -26,6 +26,8 @@ WHOLE = 300.0
 """Seconds for an answer that is read whole: by the time-out of one read alone, a few bytes a minute could go on for ever."""
 
 _SHOWN = 200
+_DELETES_OFF = "deletes are off: set storage.delete.enabled in the registry's configuration"
+_NOT_ALLOWED = "this registry does not allow it (deletes off, read-only, or in proxy mode)"
 
 MISSING = {"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"}
 """Error codes that mean absent (distribution-spec, "Error Codes"; NOT_FOUND is Harbor's). An upload that is unknown is no absent image."""
@@ -91,7 +93,7 @@ async def error_of(response: httpx.Response, tried: str) -> RemoteError:
         case 404:
             return RefusedError(tried, answer, hint="what answers there is no registry, or not its address")
         case 405:
-            return RefusedError(tried, answer, hint="this registry does not allow it (deletes off, read-only, or in proxy mode)")
+            return RefusedError(tried, answer, hint=_DELETES_OFF if response.request.method == "DELETE" else _NOT_ALLOWED)
         case 400 if "DIGEST_INVALID" in codes:
             return CorruptError(tried, answer, hint="the bytes that arrived are not what their digest says")
         case 408 | 429 | 500 | 502 | 503 | 504:

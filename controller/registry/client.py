@@ -246,10 +246,6 @@ class RegistryClient:
         except NotFoundError:
             return False
         except RefusedError as error:
-            if error.answer.startswith("405"):
-                raise RefusedError(
-                    error.tried, error.answer, hint="deletes are off: set storage.delete.enabled in the registry's configuration"
-                ) from None
             if error.answer.startswith("400"):
                 return False
             raise
