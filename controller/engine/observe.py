@@ -26,6 +26,7 @@ K = TypeVar("K")
 
 _LOOKS_AT_ONCE = 64
 _INSPECTIONS_AT_ONCE = 4
+_SEARCHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,19 @@ class Observer:
 
     async def _elsewhere(self, copies: Iterable[HostCopy], facts: Mapping[Target, Fact[Held]]) -> dict[tuple[str, str], str]:
         """For lingering copies whose own tag means something else: another tag, or the pulled digest, of the same repository."""
-        found: dict[tuple[str, str], str] = {}
+        wanted: dict[tuple[str, str], HostCopy] = {}
         for copy in copies:
             fact = facts.get(copy.target)
-            if not copy.lingers or isinstance(fact, Unknown) or (isinstance(fact, Present) and fact.value.means(copy.image, copy.store)):
-                continue
-            tag = await self._other_tag(copy)
+            if copy.lingers and not isinstance(fact, Unknown) and not (isinstance(fact, Present) and fact.value.means(copy.image, copy.store)):
+                wanted.setdefault((copy.image.id, copy.target.repository), copy)
+        found: dict[tuple[str, str], str] = {}
+
+        async def ask(key: tuple[str, str]) -> None:
+            tag = await self._other_tag(wanted[key])
             if tag:
-                found[copy.image.id, copy.target.repository] = tag
+                found[key] = tag
+
+        await _bounded(ask, wanted, _SEARCHES_AT_ONCE)
         return found
 
     async def _other_tag(self, copy: HostCopy) -> str:
