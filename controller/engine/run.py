@@ -70,15 +70,11 @@ async def _until_changed(around: Surroundings[AskedT], asked: AskedT, reconciler
     """Passes for what is asked now; returns when the files ask for something else."""
     while True:
         around.report(await reconciler.reconcile(asked.desired, around.progress, allow_deletes=allow_deletes))
-        reasons = {"interval"}
-        while reasons:
+        reasons = {"files"}
+        while reasons == {"files"}:
             reasons = await wakeups.wait(asked.desired.interval * (0.9 + 0.2 * around.jitter()))
-            if reasons == {"files"}:
-                reread = _reread(around, asked)
-                if reread != asked:
-                    return reread
-                continue
-            break
+            if "files" in reasons and (reread := _reread(around, asked)) != asked:
+                return reread
 
 
 def _reread(around: Surroundings[AskedT], last_good: AskedT) -> AskedT:
