@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -98,11 +100,7 @@ class DockerHost:
         """Push a tag; errors in the engine's stream raise. Cancelling ends the engine's push too."""
         login = await self._credentials()
         push = _Push(reference, f"pushing {reference} from {self._name}", asyncio.get_running_loop(), advance)
-        try:
-            await self._do(f"pushing {reference}", lambda client: push.run(client, login))
-        except asyncio.CancelledError:
-            push.cancel()
-            raise
+        await self._do(f"pushing {reference}", lambda client: push.run(client, login), push.cancel)
 
     def _look(self, client: _Client) -> HostState:
         info = client.info()
@@ -115,14 +113,24 @@ class DockerHost:
         images = client._result(client._get(client._url("/images/json"), params=parameters), json=True)  # noqa: SLF001
         return HostState(str(info["ID"]), store_kind(info), host_images(images, client.containers(all=True)))
 
-    async def _do(self, what: str, work: Callable[[_Client], T]) -> T:
-        """Run it in a thread of this host, which has a client of its own: the SDK's are not to be shared between threads."""
+    async def _do(self, what: str, work: Callable[[_Client], T], cancel: Callable[[], None] = lambda: None) -> T:
+        """Run it in a thread of this host, which has a client of its own: the SDK's are not to be shared between threads.
+
+        A thread can't be cancelled. Who cancels this waits for its end, or what is done next would overtake it: a tag be made after it was removed.
+        `cancel` makes that end come soon.
+        """
 
         def in_thread() -> T:
             with told(f"{what} on host {self._name}", self._url):
                 return work(self._client())
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, in_thread)
+        job = self._threads.submit(in_thread)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            cancel()
+            await asyncio.gather(asyncio.wrap_future(job), return_exceptions=True)
+            raise
 
     def _client(self) -> _Client:
         client: _Client = getattr(self._local, "client", None)
@@ -150,10 +158,11 @@ class _Push:
         self._moved: dict[str, int] = {}
 
     def cancel(self) -> None:
-        """End the stream, and with it the engine's push and the thread that reads it."""
+        """End the stream, and with it the engine's push and the thread that reads it: only a shutdown wakes one that waits for the next byte."""
         self._cancelled = True
         if self._response is not None:
-            self._response.close()
+            with contextlib.suppress(AttributeError, OSError):  # The stream has ended by itself, or is no socket (ssh).
+                self._response.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as the SDK's _get_raw_response_socket()
 
     def run(self, client: _Client, login: _Login | None) -> None:
         """Push, in a thread. Raises what the stream says."""
@@ -175,8 +184,6 @@ class _Push:
                     record = json.loads(line)
                     if isinstance(record, dict):
                         yield record
-        except AttributeError:  # urllib3's reader, when the response was closed under it by cancel().
-            raise RefusedError(self._tried, "cancelled") from None
         except requests.exceptions.ChunkedEncodingError:
             raise in_stream("the engine broke the stream off: unexpected EOF", self._tried) from None
 
