@@ -77,7 +77,7 @@ def _image(number: int) -> DesiredImage:
     """Every fourth comes from upstream; every fiftieth is kept where it is."""
     name = f"cyroid/{'keep' if number % 50 == 0 else 'image'}{number // 10}:v{number % 10}"
     source = parse(f"docker.io/org/image{number}:1") if number % 4 == 1 else None
-    return DesiredImage(f"set{number % SETS:02}", name, Target(*name.rsplit(":", 1)), parse(name), upstream=source)
+    return DesiredImage(f"set{number % SETS:02}", name, Target(*name.rsplit(":", 1)), parse(name), source=source)
 
 
 def _copy(image: DesiredImage, number: int, turn: int, other: int) -> HostImage:

@@ -39,6 +39,10 @@ class Located(Generic[ValueT]):
         """The place of a field, by its path in the file's words: ("spec", "images", 3, "name"). Of what is around it when it is not said."""
         return self.document.place(*loc)
 
+    def resolve(self, path: str) -> str:
+        """The absolute form of a path that the document says; relative ones begin at the folder of its file."""
+        return os.path.normpath(Path(self.file).absolute().parent / path)
+
 
 @dataclass(frozen=True)
 class Documents:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, assert_never
 
-from controller.domain.desired import HostCopy
+from controller.domain.desired import ArchiveSource, BuildSource, HostCopy
 from controller.domain.reference import Reference, Target
 
 
 class Kind(StrEnum):
-    """What is done. Import, Build and Pull are words already: their machinery is not here yet, so they are only ever held back."""
+    """What is done."""
 
     COPY = "Copy"
     PUSH = "Push"
@@ -68,13 +68,19 @@ class _Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy(_Base):
-    """Registry to registry: what `source` means, which was `digest` when it was planned. `replaces` is what the target's tag means now."""
+    """Registry to registry: what `source` means, which was `digest` when it was planned. `replaces` is what the target's tag means now.
+
+    `wanted` is what the tag will mean: `digest` itself, or what choosing `platforms` makes of it.
+    """
 
     kind: ClassVar[Kind] = Kind.COPY
     host: ClassVar[str] = ""
     source: Reference
     digest: str
+    wanted: str
     replaces: str = ""
+    platforms: tuple[str, ...] = ()
+    referrers: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,38 @@ class Push(_Base):
     image_id: str
     tag: Reference
     replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import(_Base):
+    """Archive to registry: the image of `source` that was `identity` (as ArchivedImage has it) when it was planned."""
+
+    kind: ClassVar[Kind] = Kind.IMPORT
+    host: ClassVar[str] = ""
+    source: ArchiveSource
+    identity: str
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build(_Base):
+    """Dockerfile folder to registry, by the engine of `host`: built, pushed, proven, removed. `context_hash` is what the folder was when planned."""
+
+    kind: ClassVar[Kind] = Kind.BUILD
+    host: str
+    source: BuildSource
+    context_hash: str
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull(_Base):
+    """Registry to a host, which shall have it as `tag`; the target's tag meant `digest` when it was planned."""
+
+    kind: ClassVar[Kind] = Kind.PULL
+    host: str
+    tag: Reference
+    digest: str
 
 
 class Basis(StrEnum):
@@ -120,7 +158,10 @@ class Delete(_Base):
     digest: str
 
 
-Action = Copy | Push | Evict | Delete
+Action = Copy | Push | Import | Build | Pull | Evict | Delete
+
+BRINGS = (Copy, Push, Import, Build)
+"""The classes that bring an image into the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +193,13 @@ def identity(action: Action) -> tuple[str, ...]:
     own: tuple[str, ...]
     match action:
         case Copy():
-            own = (str(action.source), action.digest, action.replaces)
+            own = (str(action.source), action.digest, action.wanted, action.replaces)
+        case Import():
+            own = (action.source.path, action.identity, action.replaces)
+        case Build():
+            own = (action.host, action.source.context, action.context_hash, action.replaces)
+        case Pull():
+            own = (action.host, str(action.tag), action.digest)
         case Push():
             own = (action.host, action.image_id, str(action.tag), action.replaces)
         case Evict():

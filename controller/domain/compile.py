@@ -7,10 +7,11 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from controller.domain.actions import Kind
-from controller.domain.desired import Deferred, Desired, DesiredHost, DesiredImage, Patterns
+from controller.domain.desired import ArchiveSource, BuildSource, Deferred, Desired, DesiredHost, DesiredImage, Patterns
+from controller.domain.desired import Source as Origin
 from controller.domain.problems import DocumentsError, Place, Problem
 from controller.domain.reference import Reference, Target, held_tag, parse, parse_local, split_domain
-from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Wharf, WharfSpec
+from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Source, Wharf, WharfSpec
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -25,6 +26,10 @@ class Located(Protocol[T_co]):
 
     def place(self, *loc: str | int) -> Place:
         """The place of a field, by its path in the file's words."""
+        ...
+
+    def resolve(self, path: str) -> str:
+        """The absolute form of a path that the document says; relative ones begin at the folder of its file."""
         ...
 
 
@@ -196,21 +201,20 @@ class _Compiler:
             self._deferred.append(Deferred(image_set, name, Kind.COPY, "`tags` come with a later version"))
             self._upstream_of(name, place)
             return
-        image = self._image(image_set, entry, name, place)
+        image = self._image(image_set, entry, name, located, place)
         self._claim(image, entry, place)
         self._images[image] = None
 
-    def _image(self, image_set: str, entry: ImageEntry, name: str, place: Place) -> DesiredImage:
-        not_supported, action = _not_supported(entry)
+    def _image(self, image_set: str, entry: ImageEntry, name: str, located: Located[ImageSet], place: Place) -> DesiredImage:
+        chosen = {"platforms": tuple(sorted(set(entry.platforms))), "referrers": entry.referrers}
         if not split_domain(name.partition("@")[0])[0]:
-            source = entry.source.registry if entry.source else None
-            upstream = parse(source) if source and not not_supported else None
-            return DesiredImage(image_set, name, parse_local(name), parse(name), entry.ensure, upstream, not_supported, action)
+            source = None if entry.source is None else _source(entry.source, located)
+            return DesiredImage(image_set, name, parse_local(name), parse(name), entry.ensure, source, **chosen)
         reference = self._upstream_of(name, place)
         target = Target(reference.registry_repository, reference.tag or held_tag(reference.digest))
         host_name = Reference(reference.domain, reference.repository, reference.tag, "" if reference.tag else reference.digest)
-        wanted = None if not_supported or entry.ensure is Ensure.ABSENT else reference
-        return DesiredImage(image_set, name, target, host_name, entry.ensure, wanted, not_supported, action)
+        wanted = None if entry.ensure is Ensure.ABSENT else reference
+        return DesiredImage(image_set, name, target, host_name, entry.ensure, wanted, **chosen)
 
     def _upstream_of(self, name: str, place: Place) -> Reference:
         reference = parse(name)
@@ -241,18 +245,20 @@ class _Compiler:
             self._problems.append(Problem(place, f"{image.name!r}, kept as {image.target}", f"one entry for one repository; the other is at {first}"))
         if entry.ensure is Ensure.ABSENT:
             return
-        source = (entry.source, entry.platforms, image.upstream)
+        source = (image.source, image.platforms, image.referrers)
         known, first = self._sources.setdefault(image.target, (source, place))
         if known != source:
             self._problems.append(Problem(place, f"{image.name!r} with another source than at {first}", "one source for one image"))
 
 
-def _not_supported(entry: ImageEntry) -> tuple[str, str]:
-    """Why an image can't be brought yet, and the action that would; ("", "") when it can."""
-    if entry.platforms:
-        return "`platforms` come with a later version", Kind.COPY
-    if entry.source is not None and entry.source.build is not None:
-        return "building comes with a later version; until then push the image", Kind.BUILD
-    if entry.source is not None and entry.source.archive is not None:
-        return "importing archives comes with a later version; until then load and push the image", Kind.IMPORT
-    return "", ""
+def _source(said: Source, located: Located[ImageSet]) -> Origin:
+    """Where a local image comes from."""
+    if said.build is not None:
+        build = said.build
+        return BuildSource(
+            located.resolve(build.context), build.on, build.dockerfile or "Dockerfile", tuple(sorted(build.args.items())),
+            build.target or "", build.platform or "",
+        )  # fmt: skip
+    if said.archive is not None:
+        return ArchiveSource(located.resolve(said.archive.path), parse(said.archive.name) if said.archive.name else None)
+    return parse(said.registry or "")

@@ -39,10 +39,35 @@ class Patterns:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSource:
+    """An image in an archive of this machine. `path` is absolute; `name` says which image of the archive, None the only one."""
+
+    path: str
+    name: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSource:
+    """A Dockerfile folder of this machine, built on the host `on`. `context` is absolute, `dockerfile` relative to it; `args` are sorted."""
+
+    context: str
+    on: str
+    dockerfile: str = "Dockerfile"
+    args: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    platform: str = ""
+
+
+Source = Reference | ArchiveSource | BuildSource
+"""Where an image comes from. A new kind is one more variant here; the type checker lists what else to touch."""
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredImage:
     """One image of a set. `name` is how the set writes it, `target` where it is in the registry, `host_name` what a host calls it.
 
-    `upstream` is where it is copied from; None: from whatever host has it. `not_supported` says which machinery is still missing.
+    `source` is where it comes from; None: from whatever host has it. Of what comes from upstream, `platforms` are the chosen ones, none for all,
+    and `referrers` says whether signatures and the like come along.
     """
 
     image_set: str
@@ -50,9 +75,14 @@ class DesiredImage:
     target: Target
     host_name: Reference
     ensure: Ensure = Ensure.PRESENT
-    upstream: Reference | None = None
-    not_supported: str = ""
-    missing_action: str = ""
+    source: Source | None = None
+    platforms: tuple[str, ...] = ()
+    referrers: bool = True
+
+    @property
+    def upstream(self) -> Reference | None:
+        """Where it is copied from; None when it comes from elsewhere."""
+        return self.source if isinstance(self.source, Reference) else None
 
 
 @dataclass(frozen=True, slots=True)

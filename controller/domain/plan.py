@@ -152,9 +152,9 @@ def _transfer(case: _Case) -> Found:
         yield case.held(Kind.COPY if entry and entry.upstream else Kind.PUSH, Reason.UNKNOWN, case.registry.why)
     elif entry is not None and entry.upstream is not None:
         yield from _copy(case, entry.upstream)
-    elif entry is not None and entry.not_supported:
+    elif entry is not None and entry.source is not None:
         if isinstance(case.registry, Absent):
-            yield from _push_adopted(case, case.held(Kind(entry.missing_action), Reason.NOT_SUPPORTED, entry.not_supported))
+            yield from _push_adopted(case, case.held(Kind.IMPORT, Reason.NOT_SUPPORTED, "comes with a later version"))
     else:
         yield from _push(case, [copy for copy in case.copies if entry is not None or (copy.adopted and not copy.kept)])
 
@@ -195,6 +195,7 @@ def _copy_of(case: _Case, source: Reference, offered: Held, reason: Reason, mess
         bytes=offered.size,
         source=source,
         digest=offered.digest,
+        wanted=offered.digest,
         replaces=replaces,
     )
 

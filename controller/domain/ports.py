@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.observation import HostState
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.reference import Target
+from controller.domain.reference import Reference, Target
 
 Advance = Callable[[int], None]
 """Told of bytes that moved since the last call."""
@@ -46,16 +47,24 @@ class Registry(Protocol):
         """Whether the registry says that it has the blob. No proof: only reading it is."""
         ...
 
-    def read_blob(self, repository: str, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The blob's bytes in chunks, not decoded, not hashed here."""
+    def read_blob(self, repository: str, digest: str, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The blob's bytes from `start` on, in chunks, not decoded, not hashed here."""
         ...
 
     async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
         """Upload a blob of known size and digest; the registry checks the digest, CorruptError when it differs."""
         ...
 
+    async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:
+        """Upload a blob whose size and digest are known only at its end: hashed as it goes. Its media type is left empty."""
+        ...
+
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount a blob from another repository of this registry; False means that it has to be uploaded."""
+        ...
+
+    async def referrers(self, repository: str, digest: str) -> Manifest | None:
+        """The index of what refers to a manifest, by the referrers API; None where the registry lacks it (distribution-spec, "Listing Referrers")."""
         ...
 
     async def tags(self, repository: str) -> list[str]:
@@ -121,8 +130,65 @@ class Host(Protocol):
         """Push a tag to the registry that its name says. Errors in the stream raise; that none came proves nothing: read it back."""
         ...
 
+    async def pull(self, reference: str, advance: Advance) -> None:
+        """Pull a name from the registry that it says. Errors in the stream raise; that none came proves nothing: look at what is there."""
+        ...
+
+    async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
+        """Build a tar of a Dockerfile folder, and give the image's Id, as read back by its tag. RefusedError with the failing step's last output."""
+        ...
+
     async def close(self) -> None:
         """Give the connections back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What an engine is told beside the folder: the one tag of the result, its labels, and what the file says of the build."""
+
+    tag: str
+    source: BuildSource
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """A Dockerfile folder as it is now. `hash` is of all that the build depends on, `size` what the tar would have in bytes."""
+
+    hash: str
+    size: int
+
+
+class Contexts(Protocol):
+    """Dockerfile folders of this machine; what .dockerignore names is no part of them."""
+
+    async def look(self, source: BuildSource) -> BuildContext:
+        """What the folder is now; NotFoundError when there is none, CorruptError when it can't be read."""
+        ...
+
+    def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
+        """The folder as a tar, in chunks, for an engine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedImage:
+    """One image of an archive. `names` are those that the archive gives it. `size` is in bytes, as far as it is known before it is read whole.
+
+    `identity` is the digest of its config, or where the archive has manifests of the OCI layout, of its manifest or index.
+    """
+
+    identity: str
+    names: tuple[Reference, ...]
+    size: int
+
+
+class Archives(Protocol):
+    """Image archives of this machine."""
+
+    async def look(self, source: ArchiveSource) -> ArchivedImage:
+        """Which image that is. NotFoundError when there is no such file or image, CorruptError when it is no archive."""
         ...
 
 

@@ -236,6 +236,7 @@ class ImageEntry(Model):
     source: Source | None = Field(default=None, description="Where a local image comes from; default: whatever a host has under this name is pushed.")
     tags: Tags | None = Field(default=None, description="Many tags of an upstream's repository.")
     platforms: tuple[Platform, ...] = Field(default=(), description="Only these platforms; default: all.", strict=False)
+    referrers: bool = Field(default=True, description="Whether signatures, SBOMs and other referrers of an upstream's image come along.")
     ensure: Ensure = Field(default=Ensure.PRESENT, description="Absent: deleted from the registry.", strict=False)
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, assert_never
 
-from controller.domain.actions import Action, Basis, Copy, Delete, Evict, Plan, Push, image_of
+from controller.domain.actions import Action, Basis, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
 from controller.domain.desired import Desired
 from controller.domain.errors import UnprovenError, WharfError
 from controller.domain.observation import HostState, Observation, Present
@@ -136,6 +136,8 @@ class Applier:
             case Delete():
                 await self._deleter.delete(action)
                 return ""
+            case Import() | Build() | Pull():
+                raise UnprovenError("not there yet")
             case _:
                 assert_never(action)
 
