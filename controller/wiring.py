@@ -17,8 +17,8 @@ from controller.domain.observation import HostState
 from controller.domain.ports import Host, Registry, Store
 from controller.domain.reference import parse
 from controller.domain.spec import Access, Upstream, WharfSpec
-from controller.engine.observe import World
 from controller.engine.reconcile import Reconciler
+from controller.engine.world import World
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files

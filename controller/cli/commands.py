@@ -8,16 +8,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import uvloop
 from rich.console import Console
 
 from controller import __version__
 from controller.cli.errors import Exit
+from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import LineProgress, ending, progress_on
 from controller.cli.saved import exactly, read_saved, save
@@ -35,8 +35,6 @@ from controller.settings import files_or_default
 from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, stored
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def validate(files: tuple[Path, ...], output: str) -> int:
@@ -62,7 +60,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
 def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
     """`wharf plan`."""
     setup = read(files_or_default(files))
-    look = _run(_look(setup, state, allow_deletes))
+    look = run_to_end(_look(setup, state, allow_deletes))
     _show(look.sets, output)
     if out is not None:
         save(out, setup.desired.wharf, setup.files, look.plan)
@@ -71,7 +69,7 @@ def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes:
 
 def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """`wharf status`."""
-    look = _run(_look(read(files_or_default(files)), state, 0))
+    look = run_to_end(_look(read(files_or_default(files)), state, 0))
     if output == "table":
         show_status(_table_console(), look.sets)
     else:
@@ -101,12 +99,12 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
                 look = await reconciler.look(setup.desired, allow_deletes=allow_deletes)
                 todo = exactly(saved, look.plan) if saved else look.plan
                 with progress_on(console, len(todo.actions)) as progress:
-                    outcomes = await reconciler.apply(look, setup.desired, progress, only=todo)
+                    outcomes = await reconciler.apply(look, progress, only=todo)
                 after = await reconciler.look(setup.desired, allow_deletes=allow_deletes) if outcomes else look
                 return after, outcomes
 
     try:
-        after, outcomes = _run(work())
+        after, outcomes = run_to_end(work())
     except MovedError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"refused: {error}")
         return Exit.NOT_CONVERGED
@@ -153,7 +151,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
             await keep_right(Surroundings(load, world, paths, LineProgress(console), _log_pass), stop, allow_deletes=allow_deletes)
         log.info("stopped")
 
-    _run(work())
+    run_to_end(work())
     return Exit.OK
 
 
@@ -181,7 +179,7 @@ def init(engine: str | None, registry: str, out: Path | None) -> int:
         raise UsageError("say --from-host, or --from-host=unix:///var/run/docker.sock")
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already: name another file")
-    contents = _run(host_contents(engine))
+    contents = run_to_end(host_contents(engine))
     text = draft(contents.state, contents.frees, contents.engine, registry)
     if out is None:
         sys.stdout.write(text)
@@ -227,15 +225,3 @@ def _exit_code(look: Look) -> int:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {look.seen.unreachable}", style="red")
         return Exit.UNREACHABLE
     return Exit.OK if look.converged else Exit.NOT_CONVERGED
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on the fast loop; the one error of a task group is raised as itself."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(work)
-        except BaseExceptionGroup as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            raise error from None

@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import commands
+from controller.cli import commands, doors
 from controller.cli.errors import Exit
 from controller.domain.errors import RemoteError, WharfError
 
 _PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+_FILES = click.option(
+    "-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="A desired-state file or folder; may be given several times."
+)
 _STATE = click.option(
     "--state", type=click.Path(), envvar="WHARF_STATE", help="The state file, or a folder for it. Default: the platform's state folder."
 )
@@ -127,6 +130,34 @@ def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
 def init(engine: str | None, registry: str, out: Path | None) -> int:
     """Draft both documents from a live engine: what is there, what is in use, what each image would free."""
     return commands.init(engine, registry, out)
+
+
+@wharf.command()
+@click.argument("image")
+@click.option("--host", required=True, metavar="HOST", help="The host that has it.")
+@_FILES
+@_STATE
+def push(image: str, host: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Bring a host's IMAGE to the registry, and read it back. It stays on the host.
+
+    Without a domain it is a local name, as in a set. What the host pulled comes from upstream itself while that still has it.
+    Exit code 0: the registry has it; 2: not, and why; 1: a file or usage error; 3: nothing could be reached.
+    """
+    return doors.push(files, state, image, host)
+
+
+@wharf.command()
+@click.argument("image")
+@click.option("--host", default=None, metavar="HOST", help="Bring it from the registry to this host, instead of from upstream to the registry.")
+@click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be given several times.")
+@_FILES
+@_STATE
+def pull(image: str, host: str | None, platforms: tuple[str, ...], files: tuple[Path, ...], state: str | None) -> int:
+    """Bring IMAGE from its upstream to the registry; with --host from the registry to a host.
+
+    Exit codes as `push`.
+    """
+    return doors.pull(files, state, image, host, platforms)
 
 
 @wharf.command()

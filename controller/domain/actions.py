@@ -133,8 +133,13 @@ class Basis(StrEnum):
     ELSEWHERE = "another tag of the repository means it"
     AFTER_COPY = "this plan copies it there"
     AFTER_PUSH = "this plan pushes it there"
+    AFTER_IMPORT = "this plan imports it there"
     NOWHERE = "the registry does not hold it"
     UNKNOWN = "the registry could not be asked"
+
+
+AFTER = {Basis.AFTER_COPY: Kind.COPY, Basis.AFTER_PUSH: Kind.PUSH, Basis.AFTER_IMPORT: Kind.IMPORT}
+"""What an eviction on this basis waits for in the same plan, and falls with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from controller.domain.actions import Kind
-from controller.domain.desired import ArchiveSource, BuildSource, Deferred, Desired, DesiredHost, DesiredImage, Patterns
+from controller.domain.desired import ArchiveSource, BuildSource, Deferred, Desired, DesiredHost, DesiredImage, Patterns, TagRule
 from controller.domain.desired import Source as Origin
 from controller.domain.problems import DocumentsError, Place, Problem
 from controller.domain.reference import Reference, Target, held_tag, parse, parse_local, split_domain
 from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Source, Wharf, WharfSpec
+from controller.domain.tags import TagChoice
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -95,6 +97,7 @@ class _Compiler:
         self._host_names = {host.name for host in self._spec.hosts}
         self._sets: list[str] = []
         self._images: dict[DesiredImage, None] = {}
+        self._rules: list[TagRule] = []
         self._deferred: list[Deferred] = []
         self._sources: dict[Target, tuple[tuple[object, ...], Place]] = {}
         self._claims: dict[Reference, tuple[Target, Place]] = {}
@@ -114,6 +117,7 @@ class _Compiler:
             sets=tuple(sorted(self._sets)),
             images=tuple(self._images),
             hosts=tuple(self._hosts),
+            rules=tuple(self._rules),
             deferred=tuple(self._deferred),
             upstreams=self._upstreams,
             internet=spec.internet,
@@ -198,23 +202,24 @@ class _Compiler:
         place = located.place(*at, "name")
         self._check_sources(entry, located, at)
         if entry.tags is not None:
-            self._deferred.append(Deferred(image_set, name, Kind.COPY, "`tags` come with a later version"))
-            self._upstream_of(name, place)
+            reference = replace(self._upstream_of(name, place), tag="")
+            choice = TagChoice(entry.tags.semver or "", entry.tags.newest, entry.tags.glob, entry.tags.exclude)
+            self._rules.append(TagRule(image_set, name, reference, choice, tuple(sorted(set(entry.platforms))), entry.referrers))
             return
         image = self._image(image_set, entry, name, located, place)
         self._claim(image, entry, place)
         self._images[image] = None
 
     def _image(self, image_set: str, entry: ImageEntry, name: str, located: Located[ImageSet], place: Place) -> DesiredImage:
-        chosen = {"platforms": tuple(sorted(set(entry.platforms))), "referrers": entry.referrers}
+        platforms = tuple(sorted(set(entry.platforms)))
         if not split_domain(name.partition("@")[0])[0]:
             source = None if entry.source is None else _source(entry.source, located)
-            return DesiredImage(image_set, name, parse_local(name), parse(name), entry.ensure, source, **chosen)
+            return DesiredImage(image_set, name, parse_local(name), parse(name), entry.ensure, source, platforms, entry.referrers)
         reference = self._upstream_of(name, place)
         target = Target(reference.registry_repository, reference.tag or held_tag(reference.digest))
         host_name = Reference(reference.domain, reference.repository, reference.tag, "" if reference.tag else reference.digest)
         wanted = None if entry.ensure is Ensure.ABSENT else reference
-        return DesiredImage(image_set, name, target, host_name, entry.ensure, wanted, **chosen)
+        return DesiredImage(image_set, name, target, host_name, entry.ensure, wanted, platforms, entry.referrers)
 
     def _upstream_of(self, name: str, place: Place) -> Reference:
         reference = parse(name)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.reference import DOCKER_IO, Reference, Target, parse, pattern_expression
 from controller.domain.spec import Ensure, Internet, Mode, OnConflict
+from controller.domain.tags import TagChoice
 
 
 class Patterns:
@@ -86,14 +87,33 @@ class DesiredImage:
 
 
 @dataclass(frozen=True, slots=True)
+class TagRule:
+    """Many tags of one upstream repository: which ones is known once it was asked. `name` is how the set writes it; `repository` has no tag."""
+
+    image_set: str
+    name: str
+    repository: Reference
+    choice: TagChoice
+    platforms: tuple[str, ...] = ()
+    referrers: bool = True
+
+    def image(self, tag: str) -> DesiredImage:
+        """The image of one tag that the rule chooses."""
+        reference = replace(self.repository, tag=tag)
+        target = Target(reference.registry_repository, tag)
+        return DesiredImage(self.image_set, f"{self.name}:{tag}", target, reference, Ensure.PRESENT, reference, self.platforms, self.referrers)
+
+
+@dataclass(frozen=True, slots=True)
 class Deferred:
-    """Something that a document asks for, is valid, and can't be done yet. `host` is empty for an image."""
+    """Something that a document asks for, is valid, and can't be done now. `host` is empty for an image; `reason` is a Reason's word."""
 
     image_set: str
     name: str
     action: str
     message: str
     host: str = ""
+    reason: str = "NotSupported"
 
 
 @dataclass(frozen=True)
@@ -150,6 +170,7 @@ class Desired:
     sets: tuple[str, ...] = ()
     images: tuple[DesiredImage, ...] = ()
     hosts: tuple[DesiredHost, ...] = ()
+    rules: tuple[TagRule, ...] = ()
     deferred: tuple[Deferred, ...] = ()
     upstreams: frozenset[str] = frozenset()
     internet: Internet = Internet.ALLOW
@@ -175,6 +196,10 @@ class Desired:
         """Whether an upstream may be contacted at all."""
         return domain in self.upstreams and self.internet is not Internet.DENY
 
+    def expanded(self, images: Iterable[DesiredImage]) -> Desired:
+        """With the images that its rules chose. What an entry of its own names is that entry's alone."""
+        return replace(self, images=(*self.images, *(image for image in images if image.target not in self.by_target)))
+
     def sets_of(self, target: Target) -> tuple[str, ...]:
         """The names of the sets that list it, sorted."""
         return tuple(sorted({image.image_set for image in self.by_target.get(target, ())}))
@@ -189,6 +214,10 @@ class Desired:
         if adopted and tag.domain == DOCKER_IO:
             return Target(tag.familiar_repository, tag.tag)
         return Target(tag.registry_repository, tag.tag)
+
+    def place_of(self, host: DesiredHost, name: Reference) -> Target:
+        """The place in the registry that a name on this host maps to."""
+        return self.locate(name, adopted=host.adopt.matches(*self.names_of(name)))
 
     def names_of(self, tag: Reference) -> tuple[Reference, ...]:
         """What patterns are held against: the tag, and what it stands for when it is under the registry's own address."""

@@ -77,16 +77,21 @@ class HostState:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one tag of a registry means.
+    """What one tag of a registry means, or what a source offers for it.
 
     `identities` are the digests by which an engine may know this content: of the manifest, of its children, of their configs. Only filled
-    beyond the digest itself where a host copy has to be compared. `size` is bytes, 0 where it was not looked up.
+    beyond the digest itself where a host copy or an archive has to be compared. `size` is bytes, 0 where it was not looked up. `context_hash` is
+    what the folder was that it was built from, by its label; only looked up for what is built. Of what upstream offers, `digest` is what the tag
+    shall mean, and `published` what upstream has, where choosing platforms makes them differ; `filtered`: it is an index that nobody published.
     """
 
     digest: str
     media_type: str = ""
     size: int = 0
     identities: frozenset[str] = frozenset()
+    context_hash: str = ""
+    published: str = ""
+    filtered: bool = False
 
     def means(self, image: HostImage, store: StoreKind) -> bool:
         """Whether an engine's image is this content, as far as digests tell; the proof before an eviction reads everything."""
@@ -99,19 +104,29 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where upstream has an image that a host pulled: `source` by the digest of the manifest, `size` in bytes."""
+
+    source: Reference
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at the world; the input of the plan beside the desired state.
 
-    `registry` and `upstream` hold a fact for each target that was asked for; `hosts` one for each host. `elsewhere`, by (image Id, repository), is
-    a tag of that repository that means a host's image whose own tag means something else. `first_seen` is keyed by (host, image Id, canonical
-    tag); `last_pushed`, by (host, target), is the digest that this host last pushed or pulled. `registry_error` says why the registry as a whole
-    did not answer. Times are seconds since the epoch; `now` is the look's.
+    `registry` holds a fact for each target that was asked for, `offered` what its source has for it; `hosts` one for each host. Of an archive,
+    `offered.digest` is the image's identity, of a Dockerfile folder its hash. `origins`, by image Id, is where upstream still has a host's image
+    that was pulled from there. `elsewhere`, by (image Id, repository), is a tag of that repository that means a host's image whose own tag means
+    something else. `first_seen` is keyed by (host, image Id, canonical tag); `last_pushed`, by (host, target), is the digest that this host last
+    pushed or pulled. `registry_error` says why the registry as a whole did not answer. Times are seconds since the epoch; `now` is the look's.
     """
 
     now: float
     registry: Mapping[Target, Fact[Held]] = field(default_factory=dict)
-    upstream: Mapping[Target, Fact[Held]] = field(default_factory=dict)
+    offered: Mapping[Target, Fact[Held]] = field(default_factory=dict)
     hosts: Mapping[str, Fact[HostState]] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
     elsewhere: Mapping[tuple[str, str], str] = field(default_factory=dict)
     first_seen: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
     last_pushed: Mapping[tuple[str, Target], str] = field(default_factory=dict)

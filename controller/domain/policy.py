@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from controller.domain.actions import DELETIONS, Action, Basis, Delete, Evict, HeldBack, Kind, Plan, Reason, hold
+from controller.domain.actions import AFTER, BRINGS, DELETIONS, Action, Basis, Delete, Evict, HeldBack, Plan, Pull, Reason, hold
 from controller.domain.desired import Desired, HostCopy
 from controller.domain.observation import Observation, StoreKind
 from controller.domain.spec import Mode
@@ -107,13 +107,15 @@ def _mode(desired: Desired, action: Action) -> Verdict:
 
 
 def _without_orphans(plan: Plan) -> Plan:
-    """An eviction that waits for a copy or a push in the same plan falls with it."""
+    """An eviction or a pull that waits for what another action of the same plan brings falls with it."""
     brought = {(action.kind, action.target) for action in plan.actions}
-    needs = {Basis.AFTER_COPY: Kind.COPY, Basis.AFTER_PUSH: Kind.PUSH}
+    bringing = {action.target for action in plan.actions if isinstance(action, BRINGS)}
 
     def verdict(action: Action) -> Verdict:
-        if isinstance(action, Evict) and action.basis in needs and (needs[action.basis], action.target) not in brought:
+        if isinstance(action, Evict) and action.basis in AFTER and (AFTER[action.basis], action.target) not in brought:
             return Reason.UNPROVEN, f"it is not in the registry yet, so it stays on {action.host}"
+        if isinstance(action, Pull) and not action.digest and action.target not in bringing:
+            return Reason.NOT_FOUND, f"it is not in the registry yet, so {action.host} can't have it"
         return None
 
     return _filtered(plan, verdict)

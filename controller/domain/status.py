@@ -80,12 +80,12 @@ def assess(
     found: list[SetStatus] = []
     for name in desired.sets:
         images = (
-            _image(seen, target, entry.name, entry.ensure, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {})
+            _image(seen, target, entry, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {})
             for target, entry in sorted(entries.get(name, {}).items())
         )
         found.append(SetStatus(name, plans.get(name, Plan()), tuple(images)))
     unlisted = [
-        _image(seen, target, str(target), None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
+        _image(seen, target, None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
         for target in sorted(copies.keys() - desired.by_target.keys())
     ]
     rest = plans.get("", Plan())
@@ -112,26 +112,26 @@ def _rows_by_target(plan: Plan) -> dict[Target, list[Action | HeldBack]]:
 def _image(
     seen: Observation,
     target: Target,
-    name: str,
-    ensure: Ensure | None,
+    entry: DesiredImage | None,
     copies: Sequence[HostCopy],
     rows: Sequence[Action | HeldBack],
     error: str,
     retries: Mapping[Target, float],
 ) -> ImageStatus:
-    held, offered = seen.registry.get(target), seen.upstream.get(target)
+    held, offered = seen.registry.get(target), seen.offered.get(target)
     in_registry = None if held is None or isinstance(held, Unknown) else isinstance(held, Present)
     digest = held.value.digest if isinstance(held, Present) else ""
-    upstream = offered.value.digest if isinstance(offered, Present) else ""
+    published = offered.value if entry and entry.upstream and isinstance(offered, Present) else None
+    upstream = (published.published or published.digest) if published else ""
     needs_push = None if in_registry is None else bool(copies) and not in_registry
     conditions = (
-        _ready(ensure, held, rows, error),
+        _ready(entry.ensure if entry else None, held, rows, error),
         _in_registry(held, digest),
         _host_clean(copies, rows),
-        _digest_changed(seen, target, digest, upstream),
+        _digest_changed(seen, target, digest, published),
     )
     hosts = tuple(sorted({copy.host.name for copy in copies}))
-    return ImageStatus(name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
+    return ImageStatus(entry.name if entry else str(target), in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
 
 
 def _ready(ensure: Ensure | None, held: Fact[Held] | None, rows: Sequence[Action | HeldBack], error: str) -> Condition:
@@ -172,8 +172,11 @@ def _host_clean(copies: Sequence[HostCopy], rows: Iterable[Action | HeldBack]) -
     return Condition("HostClean", "False", Reason.LINGERS, f"on {', '.join(sorted({copy.host.name for copy in lingering}))}")
 
 
-def _digest_changed(seen: Observation, target: Target, digest: str, upstream: str) -> Condition:
-    """Whether only a lossy push was possible: the registry has what a host pushed, under another digest than upstream's (law 4)."""
-    if digest and upstream and digest != upstream and any(seen.last_pushed.get((host, target)) == digest for host in seen.hosts):
-        return Condition("DigestChanged", "True", "PushedFromHost", f"upstream has {upstream}")
+def _digest_changed(seen: Observation, target: Target, digest: str, published: Held | None) -> Condition:
+    """Whether the registry has another digest than upstream: some of its platforms, or only a lossy push was possible (law 4)."""
+    if published and digest == published.digest and published.filtered:
+        return Condition("DigestChanged", "True", "PlatformsFiltered", f"upstream has {published.published}, with more platforms")
+    pushed = any(seen.last_pushed.get((host, target)) == digest for host in seen.hosts)
+    if published and digest and pushed and digest != published.digest:
+        return Condition("DigestChanged", "True", "PushedFromHost", f"upstream has {published.published or published.digest}")
     return Condition("DigestChanged", "False", "AsPublished", "")

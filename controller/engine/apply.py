@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, assert_never
 
-from controller.domain.actions import Action, Basis, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
+from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
 from controller.domain.desired import Desired
 from controller.domain.errors import UnprovenError, WharfError
 from controller.domain.observation import HostState, Observation, Present
@@ -20,9 +20,9 @@ from controller.engine.copy import Copier
 from controller.engine.delete import Deleter
 from controller.engine.evict import Evictor
 from controller.engine.manifests import Manifests
-from controller.engine.observe import World
 from controller.engine.prove import Prover
 from controller.engine.push import Pusher
+from controller.engine.world import World
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Applier:
         outcomes: list[Outcome] = []
         async with slots:
             for action in actions:
-                failed = next((o for o in outcomes if o.error and isinstance(o.action, Copy | Push)), None)
-                if failed is not None and isinstance(action, Evict) and action.basis in {Basis.AFTER_COPY, Basis.AFTER_PUSH}:
+                failed = next((o for o in outcomes if o.error and isinstance(o.action, BRINGS)), None)
+                if failed is not None and _waits(action):
                     outcomes.append(self._skipped(this, action, failed))
                     continue
                 async with busy.setdefault(getattr(action, "image_id", str(action.target)), asyncio.Lock()):
@@ -100,7 +100,8 @@ class Applier:
         return outcomes
 
     def _skipped(self, this: _Pass, action: Action, failed: Outcome) -> Outcome:
-        outcome = Outcome(action, f"it stays on {action.host}: the {failed.action.kind.lower()} before it failed", "", 0, 0.0)
+        words = f"{action.host} stays as it is: the {failed.action.kind.lower()} before it failed"
+        outcome = Outcome(action, words, "", 0, 0.0)
         this.progress.finished(outcome)
         return outcome
 
@@ -143,7 +144,7 @@ class Applier:
 
     def _record(self, outcome: Outcome) -> None:
         action = outcome.action
-        before = action.replaces if isinstance(action, Copy | Push) else action.digest if isinstance(action, Delete) else action.image_id
+        before = _before(action)
         self._world.store.record(
             AuditEntry(
                 at=self._world.clock(),
@@ -167,6 +168,26 @@ def errors_by_target(outcomes: Iterable[Outcome]) -> dict[Target, str]:
     for outcome in outcomes:
         errors[outcome.action.target] = errors.get(outcome.action.target) or outcome.error
     return errors
+
+
+def _waits(action: Action) -> bool:
+    """Whether it is in vain when what should bring the image to the registry failed."""
+    return (isinstance(action, Evict) and action.basis in AFTER) or (isinstance(action, Pull) and not action.digest)
+
+
+def _before(action: Action) -> str:
+    """What the place that the action changes meant before it."""
+    match action:
+        case Copy() | Push() | Import() | Build():
+            return action.replaces
+        case Evict():
+            return action.image_id
+        case Delete():
+            return action.digest
+        case Pull():
+            return ""
+        case _:
+            assert_never(action)
 
 
 def _state(seen: Observation, host: str) -> HostState:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 
-from controller.domain.oci import Manifest
+from controller.domain.errors import CorruptError
+from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest, digest_of
 from controller.domain.ports import Registry
 
 _KEPT = 4096
@@ -16,6 +18,7 @@ class Manifests:
 
     def __init__(self) -> None:
         self._by_digest: OrderedDict[str, Manifest] = OrderedDict()
+        self._labels: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def get(self, registry: Registry, repository: str, digest: str) -> Manifest:
         """The manifest of that digest; raises RemoteError when the registry can't show it."""
@@ -33,6 +36,38 @@ class Manifests:
         """The manifest and, for an index, its children."""
         manifest = await self.get(registry, repository, digest)
         return (manifest, *[await self.get(registry, repository, child.digest) for child in manifest.children])
+
+    async def label(self, registry: Registry, repository: str, whole: tuple[Manifest, ...], name: str) -> str:
+        """What the config of an image says under a label; "" when it says nothing, or when there are several configs."""
+        configs = [manifest.config for manifest in whole if manifest.config]
+        if len(configs) != 1:
+            return ""
+        known = self._labels.get((configs[0].digest, name))
+        if known is None:
+            known = self._labels[configs[0].digest, name] = _label(await read_small(registry, repository, configs[0]), name)
+            while len(self._labels) > _KEPT:
+                self._labels.popitem(last=False)
+        return known
+
+
+async def read_small(registry: Registry, repository: str, blob: Descriptor) -> bytes:
+    """A blob that is a small document: at most MAX_MANIFEST bytes, hashed; CorruptError when it is larger, or other bytes."""
+    raw, tried = bytearray(), f"reading {blob.digest[:19]} of {repository}"
+    async with registry.read_blob(repository, blob.digest) as chunks:
+        async for chunk in chunks:
+            raw += chunk
+            if len(raw) > MAX_MANIFEST:
+                raise CorruptError(tried, f"more than {MAX_MANIFEST} bytes", hint="a config is small")
+    if digest_of(bytes(raw)) != blob.digest:
+        raise CorruptError(tried, "other bytes than its digest says", hint="the registry's storage is damaged")
+    return bytes(raw)
+
+
+def _label(raw: bytes, name: str) -> str:
+    try:
+        return str((json.loads(raw).get("config") or {}).get("Labels", {}).get(name, ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def identities(manifests: tuple[Manifest, ...]) -> frozenset[str]:

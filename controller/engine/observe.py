@@ -4,49 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from controller.domain.desired import Desired, DesiredHost, DesiredImage, HostCopy
-from controller.domain.errors import NotFoundError, RemoteError, UnreachableError
+from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredHost, HostCopy, Source
+from controller.domain.errors import NotFoundError, RemoteError
+from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
-from controller.domain.ports import Host, Registry, Store
-from controller.domain.reference import Reference, Target
-from controller.domain.spec import Ensure
+from controller.domain.ports import Registry
+from controller.domain.reference import Target
+from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
+from controller.engine.offers import Offers
+from controller.engine.world import World
 
 log = logging.getLogger(__name__)
-
-Clock = Callable[[], float]
-Upstreams = Callable[[str], Sequence[Registry]]
-"""The registries to ask for a domain, in order: mirrors first."""
-
-K = TypeVar("K")
 
 _LOOKS_AT_ONCE = 64
 _INSPECTIONS_AT_ONCE = 4
 _SEARCHES_AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """The parts that are looked at and worked on."""
-
-    registry: Registry
-    upstreams: Upstreams
-    hosts: Mapping[str, Host]
-    store: Store
-    clock: Clock
-
-
 class Observer:
-    """Looks at the world; remembers upstream's answers for `refresh`, and manifests by digest."""
+    """Looks at the world; remembers manifests by digest."""
 
     def __init__(self, world: World, manifests: Manifests) -> None:
         self._world = world
         self._manifests = manifests
-        self._upstream_answers: dict[tuple[Target, Reference], Present[Held] | Absent] = {}
+        self._offers = Offers(world, manifests)
 
     async def observe(self, desired: Desired) -> Observation:
         """One full look. Never raises for what the other side does: that is an Unknown fact."""
@@ -59,14 +44,16 @@ class Observer:
         known = [(host, fact.value) for host in desired.hosts if isinstance(fact := hosts[host.name], Present)]
         copies = list(desired.copies(known))
         held = await self._registry_facts(desired, copies, registry_error, now)
-        upstream = await self._upstream_facts(desired, held, now)
+        offered = await self._offers.facts(desired, held, now)
+        origins = await self._offers.origins(desired, copies, held)
         elsewhere = {} if registry_error else await self._elsewhere(copies, held)
         hosts = await self._with_tag_times(hosts, copies)
         return Observation(
             now=now,
             registry=held,
-            upstream=upstream,
+            offered=offered,
             hosts=hosts,
+            origins=origins,
             elsewhere=elsewhere,
             first_seen=self._first_seen(known, now),
             last_pushed=self._last_pushed(known),
@@ -127,7 +114,7 @@ class Observer:
             except RemoteError as error:
                 log.debug("no tag time: %s", error)
 
-        await _bounded(ask, wanted, _INSPECTIONS_AT_ONCE)
+        await bounded(ask, wanted, _INSPECTIONS_AT_ONCE)
         return {name: _with_times(name, fact, times) for name, fact in hosts.items()} if times else hosts
 
     # The registry.
@@ -136,26 +123,29 @@ class Observer:
         by_target: dict[Target, list[HostCopy]] = {}
         for copy in copies:
             by_target.setdefault(copy.target, []).append(copy)
-        targets = desired.by_target.keys() | by_target.keys()
+        present = {desired.place_of(host, name) for host in desired.hosts for name in host.present}
+        targets = desired.by_target.keys() | by_target.keys() | present
         if down:
             return {target: Unknown(down, now) for target in targets}
         facts: dict[Target, Fact[Held]] = {}
 
         async def ask(target: Target) -> None:
-            facts[target] = await self._held(target, by_target.get(target, ()), now)
+            entries = desired.by_target.get(target, ())
+            facts[target] = await self._held(target, entries[0].source if entries else None, by_target.get(target, ()), now)
 
-        await _bounded(ask, targets, _LOOKS_AT_ONCE)
+        await bounded(ask, targets, _LOOKS_AT_ONCE)
         return facts
 
-    async def _held(self, target: Target, copies: Sequence[HostCopy], now: float) -> Fact[Held]:
+    async def _held(self, target: Target, source: Source | None, copies: Sequence[HostCopy], now: float) -> Fact[Held]:
         registry = self._world.registry
         try:
             found = await registry.resolve(target.repository, target.tag)
             held = Held(found.digest, found.media_type)
-            if all(held.means(copy.image, copy.store) for copy in copies):
+            if all(held.means(copy.image, copy.store) for copy in copies) and not isinstance(source, ArchiveSource | BuildSource):
                 return Present(held, now)
             whole = await self._manifests.whole(registry, target.repository, found.digest)
-            return Present(replace(held, identities=identities(whole), size=content_size(whole)), now)
+            built_of = await self._manifests.label(registry, target.repository, whole, CONTEXT_HASH) if isinstance(source, BuildSource) else ""
+            return Present(replace(held, identities=identities(whole), size=content_size(whole), context_hash=built_of), now)
         except NotFoundError:
             return Absent(now)
         except RemoteError as error:
@@ -175,7 +165,7 @@ class Observer:
             if tag:
                 found[key] = tag
 
-        await _bounded(ask, wanted, _SEARCHES_AT_ONCE)
+        await bounded(ask, wanted, _SEARCHES_AT_ONCE)
         return found
 
     async def _other_tag(self, copy: HostCopy) -> str:
@@ -192,79 +182,6 @@ class Observer:
         except RemoteError as error:
             log.debug("looking for other tags of %s: %s", repository, error)
         return ""
-
-    # Upstreams.
-
-    async def _upstream_facts(self, desired: Desired, held: Mapping[Target, Fact[Held]], now: float) -> dict[Target, Fact[Held]]:
-        facts: dict[Target, Fact[Held]] = {}
-        silent: dict[str, str] = {}
-
-        async def ask(image: DesiredImage) -> None:
-            if image.upstream is not None:
-                facts[image.target] = await self._offered(desired, image.target, image.upstream, held.get(image.target), silent, now)
-
-        await _bounded(ask, [image for image in _one_each(desired) if _must_ask(desired, image, held.get(image.target))], _LOOKS_AT_ONCE)
-        return facts
-
-    async def _offered(
-        self, desired: Desired, target: Target, source: Reference, held: Fact[Held] | None, silent: dict[str, str], now: float
-    ) -> Fact[Held]:
-        remembered = self._upstream_answers.get((target, source))
-        if remembered is not None and now - remembered.seen < desired.refresh:
-            return remembered
-        if source.domain in silent:
-            return Unknown(silent[source.domain], now)
-        fact = await self._ask_upstream(source, held, silent, now)
-        if not isinstance(fact, Unknown):
-            self._upstream_answers[target, source] = fact
-        return fact
-
-    async def _ask_upstream(self, source: Reference, held: Fact[Held] | None, silent: dict[str, str], now: float) -> Fact[Held]:
-        """Ask mirrors, then the domain itself. One that does not answer at all is noted in `silent`, and not asked for every other image."""
-        last: Fact[Held] = Unknown(f"{source.domain} is not under spec.upstreams", now)
-        for registry in self._world.upstreams(source.domain):
-            try:
-                found = await registry.resolve(source.repository, source.identifier)
-                if source.tag and source.digest:
-                    await _check_agreement(registry, source)
-                size = 0
-                if not (isinstance(held, Present) and held.value.digest == found.digest):
-                    size = content_size(await self._manifests.whole(registry, source.repository, found.digest))
-                return Present(Held(found.digest, found.media_type, size), now)
-            except NotFoundError:
-                last = Absent(now)
-            except RemoteError as error:
-                last = Unknown(str(error), now)
-                if isinstance(error, UnreachableError):
-                    silent[source.domain] = str(error)
-        return last
-
-
-def _must_ask(desired: Desired, image: DesiredImage, held: Fact[Held] | None) -> bool:
-    """Whether upstream has to be asked: never where the file forbids it, nor for what can't change and is held already."""
-    if image.upstream is None or image.ensure is Ensure.ABSENT or not desired.may_ask(image.upstream.domain):
-        return False
-    if not isinstance(held, Present):
-        return True
-    if image.upstream.digest:
-        return held.value.digest != image.upstream.digest
-    return not desired.immutable.matches(image.host_name)
-
-
-async def _check_agreement(registry: Registry, source: Reference) -> None:
-    """With a tag and a digest the digest wins; but when they disagree, that is an error and nothing is copied."""
-    try:
-        meant = await registry.resolve(source.repository, source.tag)
-    except NotFoundError:
-        return
-    if meant.digest != source.digest:
-        raise RemoteError(
-            f"resolving {source}", f"its tag and its digest disagree: the tag is {meant.digest} upstream", hint="take one of them out of the file"
-        )
-
-
-def _one_each(desired: Desired) -> list[DesiredImage]:
-    return [images[0] for images in desired.by_target.values() if images[0].upstream is not None]
 
 
 def _without_twins(hosts: dict[str, Fact[HostState]], now: float) -> dict[str, Fact[HostState]]:
@@ -298,16 +215,3 @@ async def _exists(registry: Registry, repository: str, identifier: str) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-async def _bounded(do: Callable[[K], Awaitable[None]], keys: Iterable[K], limit: int) -> None:
-    """Do it for every key, `limit` at a time, without a task per key."""
-    waiting = iter(list(keys))
-
-    async def work() -> None:
-        for key in waiting:
-            await do(key)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(limit):
-            group.create_task(work())

@@ -15,15 +15,18 @@ from controller.domain.policy import guard
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
+from controller.engine.expand import Expander
 from controller.engine.manifests import Manifests
-from controller.engine.observe import Observer, World
+from controller.engine.observe import Observer
 from controller.engine.push import Pusher
+from controller.engine.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look found: the world, the guarded plan, and the status of every set."""
+    """What one look found: the world, the guarded plan, and the status of every set. `desired` has the images that rules chose in it."""
 
+    desired: Desired
     seen: Observation
     plan: Plan
     sets: tuple[SetStatus, ...]
@@ -49,20 +52,22 @@ class Reconciler:
     def __init__(self, world: World, *, actor: str) -> None:
         self._world = world
         self._manifests = Manifests()
+        self._expander = Expander(world)
         self._observer = Observer(world, self._manifests)
         self._pusher = Pusher(world.registry, world.store, self._manifests)
         self._applier = Applier(world, self._manifests, actor=actor)
 
     async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
         """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing."""
+        desired = await self._expander.expand(desired)
         seen = await self._observer.observe(desired)
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
-        return Look(seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))
+        return Look(desired, seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))
 
-    async def apply(self, look: Look, desired: Desired, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
+    async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""
-        outcomes = await self._applier.apply(only or look.plan, desired, look.seen, progress)
+        outcomes = await self._applier.apply(only or look.plan, look.desired, look.seen, progress)
         now = self._world.clock()
         for target, error in errors_by_target(outcomes).items():
             self._world.store.set_error(target, error, now)
@@ -74,7 +79,7 @@ class Reconciler:
         before = await self.look(desired, allow_deletes=allow_deletes)
         if not before.plan.actions:
             return Pass(before, (), before)
-        outcomes = await self.apply(before, desired, progress)
+        outcomes = await self.apply(before, progress)
         return Pass(before, outcomes, await self.look(desired, allow_deletes=allow_deletes))
 
     async def recover(self) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from controller.domain.actions import Basis, Evict, Plan
-from controller.domain.desired import Deferred
-from controller.domain.observation import StoreKind
+from controller.domain.actions import Basis, Copy, Evict, Plan
+from controller.domain.desired import ArchiveSource, BuildSource, Deferred
+from controller.domain.observation import Held, Origin, Present, StoreKind
 from controller.domain.plan import make_plan
-from controller.domain.reference import Target
+from controller.domain.reference import Target, parse
 from controller.domain.spec import Ensure, Internet, OnConflict
-from tests.support.builders import desired, engine, host, image, on_host, seen, sha
+from tests.support.builders import NOW, desired, engine, host, image, on_host, seen, sha
 
 ABSENT = Ensure.ABSENT
 UP = "docker.io/library/nginx:1"
@@ -155,7 +158,22 @@ def test_a_tag_under_the_registrys_own_address_is_the_same_image() -> None:
 def test_present_on_a_host_is_not_absent_by_default() -> None:
     """The default of absent is every listed image less `present`; that guard is policy's, the missing pull is told here."""
     world = seen({LOCAL: "x"}, {"local": engine()})
-    assert brief(make_plan(desired([image(LOCAL)], [host(present=[LOCAL])]), world)) == ["! Pull NotSupported"]
+    assert brief(make_plan(desired([image(LOCAL)], [host(present=[LOCAL])]), world)) == ["Pull Missing"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "offered", "expected"),
+    [
+        (None, "x", ["Copy Missing", "Pull Missing"]),
+        (None, None, ["! Copy NotFound", "! Pull NotFound"]),
+        ("?", "x", ["! Copy Unknown", "! Pull Unknown"]),
+    ],
+)
+def test_what_a_host_shall_have_comes_from_the_registry(registry: str | None, offered: str | None, expected: list[str]) -> None:
+    """Pull follows what the same plan brings to the registry, and waits while that can't be."""
+    target = str(image(UP).target)
+    world = seen({target: registry}, {"local": engine()}, {target: offered})
+    assert sorted(brief(make_plan(desired([image(UP)], [host(present=[UP])]), world))) == sorted(expected)
 
 
 def test_internet_deny_says_so() -> None:
@@ -164,18 +182,76 @@ def test_internet_deny_says_so() -> None:
     assert brief(make_plan(desired([image(UP)], internet=Internet.DENY), seen({str(target): None}))) == ["! Copy Denied"]
 
 
+ARCHIVE, FOLDER = ArchiveSource("/srv/kali.tar"), BuildSource("/srv/kali", "local")
+# The same table for archives and folders. What a folder offers is its hash, which the label of what was built says: held("x") was built of "m:x".
+SOURCES = [
+    # source  R      S      H       plan
+    (ARCHIVE, None,  "x",   [],     ["Import Missing"]),
+    (ARCHIVE, None,  "x",   ["mx"], ["Import Missing", "Evict AFTER_IMPORT"]),
+    (ARCHIVE, None,  "x",   ["y"],  ["Import Missing", "Evict NOWHERE"]),
+    (ARCHIVE, "x",   "x",   [],     []),
+    (ARCHIVE, "x",   "y",   [],     ["Import Outdated"]),
+    (ARCHIVE, "x",   None,  [],     []),
+    (ARCHIVE, "x",   "?",   [],     ["! Import Unknown"]),
+    (ARCHIVE, None,  None,  [],     ["! Import NotFound"]),
+    (ARCHIVE, None,  None,  ["+x"], ["Push OnHostOnly", "Evict AFTER_PUSH"]),
+    (ARCHIVE, "?",   "x",   [],     ["! Import Unknown"]),
+    (FOLDER,  None,  "x",   [],     ["Build Missing"]),
+    (FOLDER,  "x",   "x",   [],     []),
+    (FOLDER,  "x",   "x",   ["x"],  ["Evict TAG"]),
+    (FOLDER,  "x",   "y",   [],     ["Build Outdated"]),
+    (FOLDER,  "x",   "y",   ["?"],  ["! Build Unknown", "! Evict Unknown"]),
+    (FOLDER,  "x",   "x",   ["?"],  ["! Evict Unknown"]),
+    (FOLDER,  None,  None,  [],     ["! Build NotFound"]),
+    (FOLDER,  None,  "?",   [],     ["! Build Unknown"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SOURCES, ids=lambda row: " ".join(map(str, (type(row[0]).__name__, *row[1:4]))))
+def test_archives_and_folders(row: tuple[ArchiveSource | BuildSource, str | None, str | None, list[str], list[str]]) -> None:
+    """What is imported is compared by its identity, what is built by its folder's hash."""
+    source, registry, offered, copies, expected = row
+    hosts = [host(adopt=["**"] if copies and copies[0].startswith("+") else [])]
+    content = copies[0].lstrip("+").replace("mx", "m:x") if copies else ""
+    state = None if content == "?" else engine(*[on_host(content, LOCAL)] if content else [])
+    plan = make_plan(desired([image(LOCAL, source=source)], hosts), seen({LOCAL: registry}, {"local": state}, {LOCAL: offered}))
+    assert sorted(brief(plan)) == sorted(expected)
+
+
+def test_what_a_host_pulled_is_copied_from_where_it_came_from() -> None:
+    """Law 4: while upstream still has it, its own bytes; else it is pushed."""
+    pulled = on_host("x", LOCAL, digests=[f"docker.io/cyroid/kali@{sha('m:x')}"])
+    origin = Origin(parse(f"docker.io/cyroid/kali@{sha('m:x')}"), 100)
+    world: dict[str, Any] = {"registry": {LOCAL: None}, "hosts": {"local": engine(pulled)}}
+    plan = make_plan(desired([image(LOCAL)], [host()]), seen(**world, origins={sha("x"): origin}))
+    assert brief(plan) == ["Copy OnHostOnly", "Evict AFTER_COPY"]
+    assert isinstance(plan.actions[0], Copy)
+    assert (plan.actions[0].source, plan.actions[0].wanted) == (origin.source, sha("m:x"))
+    assert brief(make_plan(desired([image(LOCAL)], [host()]), seen(**world))) == ["Push OnHostOnly", "Evict AFTER_PUSH"]
+
+
+def test_chosen_platforms_are_what_is_compared() -> None:
+    """The registry shall have what choosing makes of upstream's index, not the index."""
+    entry = image(UP, platforms=("linux/amd64",))
+    offered = Held(sha("m:one"), size=10, published=sha("m:index"))
+    world = seen({str(entry.target): None})
+    (copy,) = make_plan(desired([entry]), replace(world, offered={entry.target: Present(offered, NOW)})).actions
+    assert isinstance(copy, Copy)
+    assert (copy.digest, copy.wanted, copy.platforms) == (sha("m:index"), sha("m:one"), ("linux/amd64",))
+    held_already = seen({str(entry.target): "one"})
+    assert make_plan(desired([entry]), replace(held_already, offered={entry.target: Present(offered, NOW)})) == Plan()
+
+
 def test_what_is_not_supported_yet_is_held_back() -> None:
-    """A source whose machinery comes later is shown, not dropped."""
-    wanted = [image(LOCAL, not_supported="building comes later", missing_action="Build")]
-    deferred = (Deferred("ranges", "catalog/images", "Build", "catalogs come later"),)
-    assert brief(make_plan(desired(wanted, deferred=deferred), seen({LOCAL: None}))) == ["! Build NotSupported", "! Build NotSupported"]
-    assert brief(make_plan(desired(wanted), seen({LOCAL: "x"}))) == []
+    """What comes later is shown, not dropped."""
+    deferred = (Deferred("ranges", "*", "Pull", "ranges come later", "ranges"),)
+    assert brief(make_plan(desired([], deferred=deferred), seen())) == ["! Pull NotSupported"]
 
 
 def test_sets_stay_separate() -> None:
     """One action that two sets want is in both sets' plans, and in none that does not list it."""
     images = [image(UP, "a"), image(UP, "b"), image(LOCAL, "c")]
-    plan = make_plan(desired(images), seen({str(images[0].target): None, LOCAL: "x"}, upstream={str(images[0].target): "x"}))
+    plan = make_plan(desired(images), seen({str(images[0].target): None, LOCAL: "x"}, offered={str(images[0].target): "x"}))
     assert {name: len(part.actions) for name, part in plan.by_set().items()} == {"a": 1, "b": 1}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from controller.domain.actions import Reason
 from controller.registry.client import RegistryClient
-from controller.wiring import read
 from tests.conftest import StartRegistry
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
@@ -147,7 +146,7 @@ async def test_a_tag_that_somebody_wrote_since_the_plan_is_not_overwritten(scene
     look = await scene.look()
     theirs = await publish(scene.registry, NGINX, "1")
     async with scene.opened() as (reconciler, _):
-        (outcome,) = await reconciler.apply(look, read([scene.file]).desired, Quiet())
+        (outcome,) = await reconciler.apply(look, Quiet())
     assert "the plan saw nothing in the registry" in outcome.error
     assert await tags_of(scene.registry, NGINX) == {"1": theirs.digest}
 

@@ -33,7 +33,7 @@ async def _apply_late(scene: Scene, meanwhile: Callable[[], Awaitable[None] | No
         waited = meanwhile()
         if waited is not None:
             await waited
-        return await reconciler.apply(look, desired, Quiet())
+        return await reconciler.apply(look, Quiet())
 
 
 @pytest.mark.parametrize("blob", ["layer", "config"])

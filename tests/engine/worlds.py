@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from controller.domain.desired import Desired
 from controller.domain.oci import Manifest
 from controller.domain.reference import parse
-from controller.engine.observe import World
 from controller.engine.reconcile import Look, Pass, Reconciler
+from controller.engine.world import World
 from tests.support.builders import ADDRESS
 from tests.support.memory import Fault, MemoryHost, MemoryRegistry, layer_of, no_fault
 from tests.support.memory_store import MemoryStore

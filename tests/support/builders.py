@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controller.domain.desired import Desired, DesiredHost, DesiredImage, Patterns
+from controller.domain.desired import Desired, DesiredHost, DesiredImage, Patterns, Source
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, StoreKind, Unknown
 from controller.domain.reference import Reference, Target, parse, parse_local, split_domain
 from controller.domain.spec import Ensure
@@ -20,13 +20,13 @@ def sha(word: str) -> str:
     return f"sha256:{hashlib.sha256(word.encode()).hexdigest()}"
 
 
-def image(name: str, image_set: str = "ranges", ensure: Ensure = Ensure.PRESENT, source: str | None = None, **more: Any) -> DesiredImage:
-    """An entry of a set, named as a file names it; `source` is source.registry."""
+def image(name: str, image_set: str = "ranges", ensure: Ensure = Ensure.PRESENT, source: Source | str | None = None, **more: Any) -> DesiredImage:
+    """An entry of a set, named as a file names it; a `source` that is a text is source.registry."""
     if split_domain(name.partition("@")[0])[0]:
         reference = parse(name)
         upstream = None if ensure is Ensure.ABSENT else reference
         return DesiredImage(image_set, name, Target(reference.registry_repository, reference.tag), reference, ensure, upstream, **more)
-    return DesiredImage(image_set, name, parse_local(name), parse(name), ensure, parse(source) if source else None, **more)
+    return DesiredImage(image_set, name, parse_local(name), parse(name), ensure, parse(source) if isinstance(source, str) else source, **more)
 
 
 def host(
@@ -62,22 +62,23 @@ def engine(*images: HostImage, store: StoreKind = StoreKind.CLASSIC, engine_id: 
 
 
 def held(word: str) -> Held:
-    """A tag of the registry that means the image whose config digest is sha(word); its manifest digest is sha("m:" + word)."""
-    return Held(sha(f"m:{word}"), "application/vnd.oci.image.manifest.v1+json", 100, frozenset({sha(word)}))
+    """A tag of the registry that means the image whose config digest is sha(word); its manifest digest, and its folder's hash, is sha("m:" + word)."""
+    return Held(sha(f"m:{word}"), "application/vnd.oci.image.manifest.v1+json", 100, frozenset({sha(word)}), sha(f"m:{word}"))
 
 
 def seen(
     registry: Mapping[str, str | None] | None = None,
     hosts: Mapping[str, HostState | None] | None = None,
-    upstream: Mapping[str, str | None] | None = None,
+    offered: Mapping[str, str | None] | None = None,
     **more: Any,
 ) -> Observation:
     """One look. By name, the word of what is held: None is Absent, "?" Unknown; a host that is None is Unknown."""
     return Observation(
         NOW,
         {_target(name): _fact(word) for name, word in (registry or {}).items()},
-        {_target(name): _fact(word) for name, word in (upstream or {}).items()},
+        {_target(name): _fact(word) for name, word in (offered or {}).items()},
         {name: Present(state, NOW) if state else Unknown("no answer", NOW) for name, state in (hosts or {}).items()},
+        more.pop("origins", {}),
         more.pop("elsewhere", {}),
         more.pop("first_seen", {}),
         {(name, _target(target)): sha(f"m:{word}") for (name, target), word in more.pop("last_pushed", {}).items()},

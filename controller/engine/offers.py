@@ -1,0 +1,198 @@
+"""What the sources of images offer: upstream registries, archives, Dockerfile folders; and where upstream still has what a host pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredImage, HostCopy
+from controller.domain.errors import NotFoundError, RemoteError, UnreachableError
+from controller.domain.observation import Absent, Fact, Held, Origin, Present, StoreKind, Unknown
+from controller.domain.ports import Registry
+from controller.domain.reference import Reference, Target
+from controller.domain.spec import Ensure, Internet
+from controller.engine.bounded import bounded
+from controller.engine.manifests import Manifests, content_size
+from controller.engine.platforms import wanted
+from controller.engine.world import World
+
+_LOOKS_AT_ONCE = 64
+
+Key = tuple[Target, Reference, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One round of questions. `silent`, by domain: who did not answer at all is not asked for every other image."""
+
+    desired: Desired
+    held: Mapping[Target, Fact[Held]]
+    now: float
+    silent: dict[str, str] = field(default_factory=dict)
+
+
+class Offers:
+    """Asks the sources; remembers upstream's answers for `refresh`."""
+
+    def __init__(self, world: World, manifests: Manifests) -> None:
+        self._world = world
+        self._manifests = manifests
+        self._answers: dict[Key, Present[Held] | Absent] = {}
+        self._origins: dict[Reference, Origin] = {}
+
+    async def facts(self, desired: Desired, held: Mapping[Target, Fact[Held]], now: float) -> dict[Target, Fact[Held]]:
+        """What is offered for each place whose source has to be asked."""
+        facts: dict[Target, Fact[Held]] = {}
+        asking = _Asking(desired, held, now)
+
+        async def ask(image: DesiredImage) -> None:
+            facts[image.target] = await self._fact(asking, image)
+
+        await bounded(ask, [image for image in _one_each(desired) if _must_ask(desired, image, held.get(image.target))], _LOOKS_AT_ONCE)
+        return facts
+
+    async def _fact(self, asking: _Asking, image: DesiredImage) -> Fact[Held]:
+        source, now = image.source, asking.now
+        try:
+            match source:
+                case Reference():
+                    return await self._upstream(asking, image, source)
+                case ArchiveSource():
+                    found = await self._world.archives.look(source)
+                    return Present(Held(found.identity, size=found.size), now)
+                case BuildSource():
+                    context = await self._world.contexts.look(source)
+                    return Present(Held(context.hash, size=context.size), now)
+                case None:
+                    return Absent(now)
+                case _:
+                    assert_never(source)
+        except NotFoundError:
+            return Absent(now)
+        except RemoteError as error:
+            return Unknown(str(error), now)
+
+    async def _upstream(self, asking: _Asking, image: DesiredImage, source: Reference) -> Fact[Held]:
+        key = (image.target, source, image.platforms)
+        remembered = self._answers.get(key)
+        if remembered is not None and asking.now - remembered.seen < asking.desired.refresh:
+            return remembered
+        if source.domain in asking.silent:
+            return Unknown(asking.silent[source.domain], asking.now)
+        fact = await self._ask(asking, image, source)
+        if not isinstance(fact, Unknown):
+            self._answers[key] = fact
+        return fact
+
+    async def _ask(self, asking: _Asking, image: DesiredImage, source: Reference) -> Fact[Held]:
+        """Ask mirrors, then the domain itself."""
+        last: Fact[Held] = Unknown(f"{source.domain} is not under spec.upstreams", asking.now)
+        for registry in self._world.upstreams(source.domain):
+            try:
+                return Present(await self._offered(registry, image, source, asking.held.get(image.target)), asking.now)
+            except NotFoundError:
+                last = Absent(asking.now)
+            except RemoteError as error:
+                last = Unknown(str(error), asking.now)
+                if isinstance(error, UnreachableError):
+                    asking.silent[source.domain] = str(error)
+        return last
+
+    async def _offered(self, registry: Registry, image: DesiredImage, source: Reference, held: Fact[Held] | None) -> Held:
+        found = await registry.resolve(source.repository, source.identifier)
+        if source.tag and source.digest:
+            await _check_agreement(registry, source)
+        published, filtered = "", False
+        if image.platforms:
+            chosen = await wanted(self._manifests, registry, source.repository, found.digest, image.platforms)
+            if chosen.digest != found.digest:
+                published, found, filtered = found.digest, chosen.descriptor, chosen.made_up
+        if isinstance(held, Present) and held.value.digest == found.digest:
+            return Held(found.digest, found.media_type, published=published, filtered=filtered)
+        size = content_size(await self._manifests.whole(registry, source.repository, published or found.digest))
+        return Held(found.digest, found.media_type, size, published=published, filtered=filtered)
+
+    async def origins(self, desired: Desired, copies: Iterable[HostCopy], held: Mapping[Target, Fact[Held]]) -> dict[str, Origin]:
+        """By image Id, where upstream still has an image that would be pushed from a host and that was pulled from there."""
+        wanted: dict[str, list[Reference]] = {}
+        for copy in copies:
+            if _would_be_pushed(desired, copy, held.get(copy.target)):
+                wanted.setdefault(copy.image.id, _pulled_from(desired, copy))
+        found: dict[str, Origin] = {}
+        silent: set[str] = set()
+
+        async def ask(image_id: str) -> None:
+            for reference in wanted[image_id]:
+                origin = await self._origin(reference, silent)
+                if origin is not None:
+                    found[image_id] = origin
+                    return
+
+        await bounded(ask, wanted, _LOOKS_AT_ONCE)
+        return found
+
+    async def _origin(self, reference: Reference, silent: set[str]) -> Origin | None:
+        if reference in self._origins:
+            return self._origins[reference]
+        for registry in () if reference.domain in silent else self._world.upstreams(reference.domain):
+            try:
+                whole = await self._manifests.whole(registry, reference.repository, reference.digest)
+            except UnreachableError:
+                silent.add(reference.domain)
+            except RemoteError:
+                continue  # It is pushed from the host instead; a push takes nothing away.
+            else:
+                self._origins[reference] = Origin(reference, content_size(whole))
+                return self._origins[reference]
+        return None
+
+
+def _must_ask(desired: Desired, image: DesiredImage, held: Fact[Held] | None) -> bool:
+    """Whether the source has to be asked: never where the file forbids it, nor for what can't change and is held already."""
+    if image.source is None or image.ensure is Ensure.ABSENT:
+        return False
+    if image.upstream is None:
+        return True
+    if not desired.may_ask(image.upstream.domain):
+        return False
+    if not isinstance(held, Present):
+        return True
+    if image.upstream.digest and not image.platforms:
+        return held.value.digest != image.upstream.digest
+    return not desired.immutable.matches(image.host_name)
+
+
+async def _check_agreement(registry: Registry, source: Reference) -> None:
+    """With a tag and a digest the digest wins; but when they disagree, that is an error and nothing is copied."""
+    try:
+        meant = await registry.resolve(source.repository, source.tag)
+    except NotFoundError:
+        return
+    if meant.digest != source.digest:
+        raise RemoteError(
+            f"resolving {source}", f"its tag and its digest disagree: the tag is {meant.digest} upstream", hint="take one of them out of the file"
+        )
+
+
+def _one_each(desired: Desired) -> list[DesiredImage]:
+    return [images[0] for images in desired.by_target.values()]
+
+
+def _would_be_pushed(desired: Desired, copy: HostCopy, fact: Fact[Held] | None) -> bool:
+    entries = desired.by_target.get(copy.target, ())
+    wanted = entries[0].source is None and entries[0].ensure is Ensure.PRESENT if entries else copy.adopted and not copy.kept
+    there = isinstance(fact, Present) and fact.value.means(copy.image, copy.store)
+    return wanted and not there and not isinstance(fact, Unknown)
+
+
+def _pulled_from(desired: Desired, copy: HostCopy) -> list[Reference]:
+    """The digests by which upstreams may know it, likely ones first.
+
+    A containerd store invents such names for what was built here: there only a name that keeps its domain in the registry is asked for, so that
+    local names are told to nobody.
+    """
+    invented = copy.store is not StoreKind.CLASSIC and copy.target.repository != copy.tag.registry_repository
+    listed = desired.internet is not Internet.LISTED or copy.listed
+    asked = [] if invented or not listed else [r for r in copy.image.repo_digests if r.digest and desired.may_ask(r.domain)]
+    return sorted(asked, key=lambda reference: (reference.repository != copy.tag.repository, reference))
