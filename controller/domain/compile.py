@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,7 +35,20 @@ class Located(Protocol[T_co]):
         ...
 
 
-def compile_desired(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[ImageSet]]) -> Desired:
+@dataclass(frozen=True, slots=True)
+class CatalogImage:
+    """One folder of a catalog: the image's name, the absolute path of the folder, and where its name is said."""
+
+    name: str
+    context: str
+    place: Place
+
+
+Catalogs = Mapping[str, Sequence[CatalogImage]]
+"""What each catalog holds, by its absolute path."""
+
+
+def compile_desired(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[ImageSet]], catalogs: Catalogs | None = None) -> Desired:
     """The desired state of the one Wharf that the documents hold.
 
     Raises DocumentsError with every contradiction: no Wharf or several, a set for another one, twice the same name, an image with two sources,
@@ -45,7 +58,7 @@ def compile_desired(wharfs: Sequence[Located[Wharf]], sets: Sequence[Located[Ima
     wharf = _the_one(wharfs, sets, problems)
     if wharf is None:
         raise DocumentsError(problems)
-    found = _Compiler(wharf, problems)
+    found = _Compiler(wharf, catalogs or {}, problems)
     for each in _own_sets(wharf, sets, problems):
         found.add_set(each)
     desired = found.desired()
@@ -89,8 +102,9 @@ def _own_sets(wharf: Located[Wharf], sets: Iterable[Located[ImageSet]], problems
 class _Compiler:
     """Collects one Wharf's hosts and images; contradictions go to `problems`."""
 
-    def __init__(self, wharf: Located[Wharf], problems: list[Problem]) -> None:
+    def __init__(self, wharf: Located[Wharf], catalogs: Catalogs, problems: list[Problem]) -> None:
         self._wharf = wharf
+        self._catalogs = catalogs
         self._spec = wharf.value.spec
         self._problems = problems
         self._address = registry_address(self._spec)
@@ -179,6 +193,11 @@ class _Compiler:
         if name not in self._host_names:
             self._problems.append(Problem(place, repr(name), f"a host of the Wharf: {', '.join(sorted(self._host_names)) or 'it has none'}"))
 
+    def _check_builder(self, name: str, place: Place) -> None:
+        engines = sorted(host.name for host in self._hosts)
+        if name not in engines:
+            self._problems.append(Problem(place, repr(name), f"a host with an engine of its own: {', '.join(engines) or 'there is none'}"))
+
     def _once(self, known: dict[str, Place], value: str, place: Place, what: str, expected: str) -> None:
         first = known.setdefault(value, place)
         if first is not place:
@@ -192,9 +211,7 @@ class _Compiler:
         for i, entry in enumerate(located.value.spec.images):
             at = ("spec", "images", i)
             if entry.catalog is not None:
-                if entry.on is not None:
-                    self._check_host(entry.on, located.place(*at, "on"))
-                self._deferred.append(Deferred(name, entry.catalog, Kind.BUILD, "catalogs come with a later version"))
+                self._add_catalog(name, entry, located.resolve(entry.catalog), located, at)
             elif entry.name is not None:
                 self._add_image(name, entry, entry.name, located, at)
 
@@ -207,8 +224,21 @@ class _Compiler:
             self._rules.append(TagRule(image_set, name, reference, choice, tuple(sorted(set(entry.platforms))), entry.referrers))
             return
         image = self._image(image_set, entry, name, located, place)
-        self._claim(image, entry, place)
+        self._claim(image, place)
         self._images[image] = None
+
+    def _add_catalog(self, image_set: str, entry: ImageEntry, folder: str, located: Located[ImageSet], at: tuple[str | int, ...]) -> None:
+        on, engines = entry.on, [host.name for host in self._hosts]
+        if on is not None:
+            self._check_builder(on, located.place(*at, "on"))
+        elif len(engines) != 1:
+            problem = Problem(located.place(*at, "catalog"), f"a catalog, and {len(engines)} hosts to build it", "`on`: the host that builds it")
+            self._problems.append(problem)
+        for each in self._catalogs.get(folder, ()):
+            source = BuildSource(each.context, on or next(iter(engines), ""))
+            image = DesiredImage(image_set, each.name, parse_local(each.name), parse(each.name), source=source)
+            self._claim(image, each.place)
+            self._images[image] = None
 
     def _image(self, image_set: str, entry: ImageEntry, name: str, located: Located[ImageSet], place: Place) -> DesiredImage:
         platforms = tuple(sorted(set(entry.platforms)))
@@ -232,11 +262,11 @@ class _Compiler:
         if entry.source is None:
             return
         if entry.source.build is not None:
-            self._check_host(entry.source.build.on, located.place(*at, "source", "build", "on"))
+            self._check_builder(entry.source.build.on, located.place(*at, "source", "build", "on"))
         if entry.source.registry is not None:
             self._upstream_of(entry.source.registry, located.place(*at, "source", "registry"))
 
-    def _claim(self, image: DesiredImage, entry: ImageEntry, place: Place) -> None:
+    def _claim(self, image: DesiredImage, place: Place) -> None:
         """One image has one source, one host name one place in the registry, and the other way round."""
         claimed, first = self._claims.setdefault(image.host_name, (image.target, place))
         if claimed != image.target:
@@ -248,7 +278,7 @@ class _Compiler:
         owner, first = self._owners.setdefault(image.target, (image.host_name, place))
         if owner != image.host_name:
             self._problems.append(Problem(place, f"{image.name!r}, kept as {image.target}", f"one entry for one repository; the other is at {first}"))
-        if entry.ensure is Ensure.ABSENT:
+        if image.ensure is Ensure.ABSENT:
             return
         source = (image.source, image.platforms, image.referrers)
         known, first = self._sources.setdefault(image.target, (source, place))

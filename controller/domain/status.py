@@ -176,7 +176,6 @@ def _digest_changed(seen: Observation, target: Target, digest: str, published: H
     """Whether the registry has another digest than upstream: some of its platforms, or only a lossy push was possible (law 4)."""
     if published and digest == published.digest and published.filtered:
         return Condition("DigestChanged", "True", "PlatformsFiltered", f"upstream has {published.published}, with more platforms")
-    pushed = any(seen.last_pushed.get((host, target)) == digest for host in seen.hosts)
-    if published and digest and pushed and digest != published.digest:
+    if published and digest and digest != published.digest and any(seen.last_pushed.get((host, target)) == digest for host in seen.hosts):
         return Condition("DigestChanged", "True", "PushedFromHost", f"upstream has {published.published or published.digest}")
     return Condition("DigestChanged", "False", "AsPublished", "")
