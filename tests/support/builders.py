@@ -62,7 +62,7 @@ def engine(*images: HostImage, store: StoreKind = StoreKind.CLASSIC, engine_id: 
 
 
 def held(word: str) -> Held:
-    """A tag of the registry that means the image whose config digest is sha(word); its manifest digest, and its folder's hash, is sha("m:" + word)."""
+    """A tag of the registry that means the image whose config digest is sha(word); its manifest digest and folder hash are sha("m:" + word)."""
     return Held(sha(f"m:{word}"), "application/vnd.oci.image.manifest.v1+json", 100, frozenset({sha(word)}), sha(f"m:{word}"))
 
 
