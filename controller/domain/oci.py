@@ -102,11 +102,8 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest:
         raise _corrupt(f"media type {kind!r}, expected one of {', '.join(MANIFEST_TYPES)}")
     digest = digest_of(raw)
     subject = None if said.get("subject") is None else _descriptor(said["subject"], "subject")
-    about: dict[str, Any] = {
-        "subject": subject,
-        "artifact_type": _text(said.get("artifactType")),
-        "annotations": _annotations(said.get("annotations")),
-    }
+    kind_of_artifact, notes = _text(said.get("artifactType")), _annotations(said.get("annotations"))
+    about: dict[str, Any] = {"subject": subject, "artifact_type": kind_of_artifact, "annotations": notes}
     if kind in INDEX_TYPES:
         return Manifest(raw, kind, digest, children=_descriptors(said, "manifests"), **about)
     config = _descriptor(said.get("config"), "config")

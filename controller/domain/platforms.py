@@ -54,9 +54,8 @@ def _is_image(child: Descriptor) -> bool:
 
 
 def _not_there(platform: str, there: Sequence[str]) -> RefusedError:
-    return RefusedError(
-        f"choosing {platform}", f"there is only {', '.join(there) or 'an image of no platform'}", hint="correct `platforms` in the file"
-    )
+    answer = f"there is only {', '.join(there) or 'an image of no platform'}"
+    return RefusedError(f"choosing {platform}", answer, hint="correct `platforms` in the file")
 
 
 def _filtered(index: Manifest, kept: Sequence[bool]) -> Manifest:

@@ -141,7 +141,7 @@ class RegistryClient:
 
     @asynccontextmanager
     async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
-        """GET (end-2), from a byte on (RFC 9110, 14.2); the chunks raise UnreachableError when the body breaks off or has another length than said."""
+        """GET (end-2), from a byte on (RFC 9110, 14.2); the chunks raise UnreachableError when the body breaks off or has another length."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         async with self._sent("GET", _blob(repository, digest), headers, scope=_pull(repository), lane=Lane.READ) as response:
             tried = _tried(response)
@@ -165,16 +165,16 @@ class RegistryClient:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""
         location = await self._mounted(repository, digest, source)
         if location:
-            await self._cancel_upload(repository, location)
+            await self._cancel_upload(repository, httpx.URL(location))
         return location is None
 
     async def offer(self, repository: str, digest: str, source: str) -> str:
         """The same; of a 202 the upload that it opened, for write_blob()."""
         location = await self._mounted(repository, digest, source)
-        return "" if location is None else str(location or await self._open_upload(repository))
+        return "" if location is None else location or str(await self._open_upload(repository))
 
-    async def _mounted(self, repository: str, digest: str, source: str) -> httpx.URL | None:
-        """None when it is mounted; else the upload that was opened in its place, an empty URL for none."""
+    async def _mounted(self, repository: str, digest: str, source: str) -> str | None:
+        """None when it is mounted; else the URL of the upload that was opened in its place, "" for none."""
         _blob(source, digest)
         path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
         scope = _push(repository) if source == repository else f"{_push(repository)} {_pull(source)}"
@@ -182,7 +182,7 @@ class RegistryClient:
             if response.status_code == httpx.codes.CREATED:
                 return None
         location = response.headers.get("Location", "")
-        return _further(response, location) if location else httpx.URL("")
+        return str(_further(response, location)) if location else ""
 
     async def _open_upload(self, repository: str) -> httpx.URL:
         async with self._sent("POST", f"/v2/{repository}/blobs/uploads/", scope=_push(repository), content=b"") as response:
@@ -207,11 +207,10 @@ class RegistryClient:
         return await self._referrers(repository, digest) if self._has_referrers else None
 
     async def _referrers(self, repository: str, digest: str) -> Manifest | None:
-        url: str | httpx.URL | None = _blob(repository, digest).replace("/blobs/", "/referrers/")
+        path = _blob(repository, digest).replace("/blobs/", "/referrers/")
+        url: str | httpx.URL = path
         listed: list[object] = []
         for _ in range(_MAX_REFERRER_PAGES):
-            if url is None:
-                break
             try:
                 async with self._sent("GET", url, {"Accept": OCI_INDEX}, scope=_pull(repository)) as response:
                     body = await read_bounded(response, MAX_MANIFEST, _tried(response))
@@ -223,10 +222,13 @@ class RegistryClient:
             if is_page(response):
                 self._has_referrers = False
                 return None
+            self._has_referrers = True
             listed += _listed(body, "manifests", _tried(response), dict)
-            url = self._next(response)
-        self._has_referrers = True
-        return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
+            further = self._next(response)
+            if further is None:
+                return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
+            url = further
+        raise RefusedError(f"GET {self._base}{path}", f"more than {_MAX_REFERRER_PAGES} pages of referrers")
 
     # Listings.
 
