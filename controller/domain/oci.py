@@ -38,6 +38,12 @@ class Descriptor:
     size: int
     platform: str = ""
     urls: tuple[str, ...] = ()
+    artifact_type: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    def annotation(self, name: str) -> str:
+        """An annotation's value, "" where there is none."""
+        return next((value for key, value in self.annotations if key == name), "")
 
     @property
     def non_distributable(self) -> bool:
@@ -49,7 +55,8 @@ class Descriptor:
 class Manifest:
     """A manifest or an index as the registry holds it: `raw` verbatim, and what it refers to.
 
-    A single image has `config` and `layers`; an index has `children`. `digest` is the hash of `raw`.
+    A single image has `config` and `layers`; an index has `children`. `digest` is the hash of `raw`. `subject` is what a signature or the like says
+    that it is about (image-spec, "Manifest", subject); None for an image.
     """
 
     raw: bytes
@@ -58,6 +65,9 @@ class Manifest:
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     children: tuple[Descriptor, ...] = ()
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_index(self) -> bool:
@@ -91,10 +101,13 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest:
     if kind not in MANIFEST_TYPES:
         raise _corrupt(f"media type {kind!r}, expected one of {', '.join(MANIFEST_TYPES)}")
     digest = digest_of(raw)
+    subject = None if said.get("subject") is None else _descriptor(said["subject"], "subject")
+    kind_of_artifact, notes = _text(said.get("artifactType")), _annotations(said.get("annotations"))
+    about: dict[str, Any] = {"subject": subject, "artifact_type": kind_of_artifact, "annotations": notes}
     if kind in INDEX_TYPES:
-        return Manifest(raw, kind, digest, children=_descriptors(said, "manifests"))
+        return Manifest(raw, kind, digest, children=_descriptors(said, "manifests"), **about)
     config = _descriptor(said.get("config"), "config")
-    return Manifest(raw, kind, digest, config=config, layers=_descriptors(said, "layers"))
+    return Manifest(raw, kind, digest, config=config, layers=_descriptors(said, "layers"), **about)
 
 
 def _guess(said: dict[str, Any]) -> str:
@@ -119,14 +132,25 @@ def _descriptor(said: object, where: str) -> Descriptor:
     urls = said.get("urls") or ()
     if not isinstance(urls, (list, tuple)):
         raise _corrupt(f"{where}.urls is no list")
-    return Descriptor(str(said.get("mediaType", "")), digest, size, _platform(said.get("platform")), tuple(map(str, urls)))
+    platform, kind, notes = platform_of(said.get("platform")), _text(said.get("artifactType")), _annotations(said.get("annotations"))
+    return Descriptor(str(said.get("mediaType", "")), digest, size, platform, tuple(map(str, urls)), kind, notes)
 
 
-def _platform(said: object) -> str:
+def platform_of(said: object) -> str:
+    """os/architecture[/variant] of a descriptor's platform, or of a config, which has the same fields; "" where there is none."""
     if not isinstance(said, dict):
         return ""
     parts = (said.get("os"), said.get("architecture"), said.get("variant"))
     return "/".join(str(part) for part in parts if part)
+
+
+def _text(said: object) -> str:
+    return said if isinstance(said, str) else ""
+
+
+def _annotations(said: object) -> tuple[tuple[str, str], ...]:
+    """What is no text is none: nobody may stumble over a note."""
+    return tuple((key, value) for key, value in said.items() if isinstance(value, str)) if isinstance(said, dict) else ()
 
 
 def _corrupt(answer: str) -> CorruptError:

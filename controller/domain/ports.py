@@ -51,8 +51,15 @@ class Registry(Protocol):
         """The blob's bytes from `start` on, in chunks, not decoded, not hashed here."""
         ...
 
-    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
-        """Upload a blob of known size and digest; the registry checks the digest, CorruptError when it differs."""
+    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes], upload: str = "") -> None:
+        """Upload a blob of known size and digest; the registry checks the digest, CorruptError when it differs. `upload` is what offer() gave."""
+        ...
+
+    async def offer(self, repository: str, digest: str, source: str) -> str:
+        """One request that either mounts a blob or begins its upload: "" when the repository has it now, else the upload, for write_blob().
+
+        `source` is a repository that may have it, or the same one, to find out whether it is there already.
+        """
         ...
 
     async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:

@@ -1,109 +1,98 @@
-"""Copy: registry to registry, manifest bytes verbatim; blobs first, then children, then the index, the tag last."""
+"""Copy: registry to registry, manifest bytes verbatim; blobs first, then children, then the index, then referrers, the tag last."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from controller.domain.actions import Copy
-from controller.domain.errors import CorruptError, MovedError, NotFoundError, RemoteError, UnprovenError
-from controller.domain.oci import Descriptor, Manifest
+from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError
+from controller.domain.oci import Manifest
+from controller.domain.platforms import ATTESTATION_OF
 from controller.domain.ports import Advance, Registry
 from controller.domain.reference import Target
+from controller.engine.blobs import Blobs
 from controller.engine.manifests import Manifests
-from controller.engine.prove import first_of, hold
-
-_BLOBS_AT_ONCE = 4
-_TRIES = 3
-_DEEPEST = 3
-"""An index may hold indexes (image-spec); deeper than this is somebody's joke."""
+from controller.engine.platforms import chosen
+from controller.engine.prove import hold
+from controller.engine.referrers import Referrers
+from controller.engine.tree import Origin, Tree, put_below, tree_of
 
 
 class Copier:
-    """Copies into one registry; remembers where it put a blob, so that other repositories mount it from there."""
+    """Copies into one registry; its book of blobs serves all copies, so that what images share is moved once."""
 
-    def __init__(self, registry: Registry, manifests: Manifests) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        manifests: Manifests,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._manifests = manifests
-        self._home_of: dict[str, str] = {}
+        self._blobs = Blobs(registry, sleep)
+        self._referrers = Referrers(registry, manifests, self._blobs, replace_tag, monotonic)
 
     async def copy(self, action: Copy, sources: Sequence[Registry], advance: Advance) -> str:
         """Do it, and give the digest that the target's tag means afterwards, as read back. Mirrors come first in `sources`.
 
-        Raises MovedError when the target's tag is not what the plan saw, RemoteError for what a registry answered.
+        Raises MovedError when the target's tag is not what the plan saw, RemoteError for what a registry answered; RefusedError too when the image
+        has come, and something that refers to it (a signature, say) has not.
         """
         last: RemoteError = RemoteError(f"copying {action.source}", f"{action.source.domain} is not under spec.upstreams")
         for source in sources:
+            origin = Origin(source, action.source.repository, str(action.source))
             try:
-                manifest = await self._moved(source, action, advance)
+                tree = await self._tree(origin, action, alone=len(sources) == 1)
+                trusted = self._blobs.knows(action.target.repository, tree.blobs)
+                await self._blobs.bring(origin, tree.blobs, action.target.repository, advance)
                 break
             except RemoteError as error:
                 last = error
         else:
             raise last
-        await replace_tag(self._registry, action.target, manifest, expected=action.replaces)
-        return manifest.digest
-
-    async def _moved(self, source: Registry, action: Copy, advance: Advance) -> Manifest:
-        """The manifest, after everything below it has come from this source."""
-        origin = action.source.repository
-        await source.resolve(origin, action.digest)  # What the cache knows may have come from another source.
-        manifest = await self._manifests.get(source, origin, action.digest)
-        await self._move(source, origin, manifest, action.target.repository, advance, _DEEPEST)
-        return manifest
-
-    async def _move(self, source: Registry, origin: str, manifest: Manifest, repository: str, advance: Advance, depth: int) -> None:
-        if depth == 0:
-            raise CorruptError(f"copying {origin}", "indexes are nested too deep", hint="the image is not usable")
-        for child in manifest.children:
-            found = await self._manifests.get(source, origin, child.digest)
-            await self._move(source, origin, found, repository, advance, depth - 1)
-            await self._registry.put_manifest(repository, found.digest, found)
-        slots = asyncio.Semaphore(_BLOBS_AT_ONCE)
         try:
-            async with asyncio.TaskGroup() as group:
-                for blob in {blob.digest: blob for blob in manifest.blobs}.values():
-                    group.create_task(self._blob(source, origin, blob, repository, slots, advance))
-        except* (RemoteError, UnprovenError) as failures:
-            raise first_of(failures) from None
+            left_out = await self._finish(origin, tree, action, advance)
+        except RefusedError:
+            if not trusted:
+                raise
+            # The registry may have lost what the book says that it has (a garbage collection): once more, asking for everything.
+            self._blobs.forget(action.target.repository, tree.blobs)
+            await self._blobs.bring(origin, tree.blobs, action.target.repository, advance)
+            left_out = await self._finish(origin, tree, action, advance)
+        if left_out:
+            answer = f"{len(left_out)} failed: {'; '.join(left_out[:3])}"
+            raise RefusedError(f"copying what refers to {action.source}", answer, hint=f"the image itself is in the registry as {action.target}")
+        return tree.root.digest
 
-    async def _blob(self, source: Registry, origin: str, blob: Descriptor, repository: str, slots: asyncio.Semaphore, advance: Advance) -> None:
-        async with slots:
-            if await self._registry.has_blob(repository, blob.digest) or await self._mounted(repository, blob.digest):
-                advance(blob.size)
-                return
-            told = _Told(advance)
-            for left in reversed(range(_TRIES)):
-                try:
-                    async with source.read_blob(origin, blob.digest) as chunks:
-                        await self._registry.write_blob(repository, blob, told.through(chunks))
-                    break
-                except RemoteError as error:
-                    if not error.retryable or left == 0:
-                        raise
-            self._home_of[blob.digest] = repository
+    async def _tree(self, origin: Origin, action: Copy, *, alone: bool) -> Tree:
+        """What the target's tag shall mean, with all below it."""
+        if not alone:  # What the cache knows may have come from another source.
+            await origin.registry.resolve(origin.repository, action.digest)
+        root = await chosen(self._manifests, origin.registry, origin.repository, action.digest, action.platforms)
+        if root.digest != action.wanted:
+            raise MovedError(f"{action.target}: the plan wants {action.wanted[:19]}, choosing platforms gives {root.digest[:19]}: look again")
+        return await tree_of(self._manifests, origin, root)
 
-    async def _mounted(self, repository: str, digest: str) -> bool:
-        home = self._home_of.get(digest)
-        return home is not None and home != repository and await self._registry.mount(repository, digest, home)
+    async def _finish(self, origin: Origin, tree: Tree, action: Copy, advance: Advance) -> tuple[str, ...]:
+        """Everything but the blobs. What of the referrers could not be had, in words: an image is not kept out by a broken signature of it."""
+        repository = action.target.repository
+        await put_below(self._registry, tree, repository)
+        left_out: tuple[str, ...] = ()
+        if action.referrers:
+            left_out = await self._referrers.bring(origin, _subjects(tree, action), repository, advance)
+        await replace_tag(self._registry, action.target, tree.root, expected=action.replaces)
+        return left_out
 
 
-class _Told:
-    """Tells of a blob's bytes as they pass, and of none twice when it is tried again."""
-
-    def __init__(self, advance: Advance) -> None:
-        self._advance = advance
-        self._furthest = 0
-
-    async def through(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same chunks."""
-        passed = 0
-        async for chunk in chunks:
-            passed += len(chunk)
-            if passed > self._furthest:
-                self._advance(passed - self._furthest)
-                self._furthest = passed
-            yield chunk
+def _subjects(tree: Tree, action: Copy) -> list[str]:
+    """What somebody may have signed: every manifest, but not an index that was made here, and no attestation."""
+    made_here = tree.root.is_index and tree.root.digest != action.digest
+    passed_over = {child.digest for manifest in tree.manifests for child in manifest.children if child.annotation(ATTESTATION_OF)}
+    return [each.digest for each in tree.manifests[made_here:] if each.digest not in passed_over]
 
 
 async def replace_tag(registry: Registry, target: Target, manifest: Manifest, *, expected: str) -> None:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
+from typing import Generic, TypeVar
 
 from controller.domain.errors import CorruptError
-from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest, digest_of
+from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
 from controller.domain.ports import Registry
 
 _KEPT = 4096
-"""Manifests are a few kilobytes each, so this bounds the memory at some tens of megabytes."""
+_KEPT_BYTES = 32 << 20
+"""Manifests are a few kilobytes each; this bounds what large ones may take."""
+
+T = TypeVar("T")
 
 
 class Manifests:
-    """A bounded cache of manifests, shared by looks and copies."""
+    """A bounded cache of manifests and configs, shared by looks and copies."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[str, Manifest] = OrderedDict()
-        self._labels: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._by_digest: _Kept[Manifest] = _Kept()
+        self._configs: _Kept[bytes] = _Kept()
 
     async def get(self, registry: Registry, repository: str, digest: str) -> Manifest:
         """The manifest of that digest; raises RemoteError when the registry can't show it."""
         known = self._by_digest.get(digest)
         if known is not None:
-            self._by_digest.move_to_end(digest)
             return known
         manifest = await registry.manifest(repository, digest)
-        self._by_digest[digest] = manifest
-        while len(self._by_digest) > _KEPT:
-            self._by_digest.popitem(last=False)
+        self._by_digest.put(digest, manifest, len(manifest.raw))
         return manifest
 
     async def whole(self, registry: Registry, repository: str, digest: str) -> tuple[Manifest, ...]:
@@ -37,37 +39,54 @@ class Manifests:
         manifest = await self.get(registry, repository, digest)
         return (manifest, *[await self.get(registry, repository, child.digest) for child in manifest.children])
 
+    async def config(self, registry: Registry, repository: str, config: Descriptor) -> bytes:
+        """An image's config; CorruptError when its bytes are not what its digest says, or more than any config has."""
+        known = self._configs.get(config.digest)
+        if known is not None:
+            return known
+        tried, raw = f"reading the config {config.digest} of {repository} in {registry.address}", bytearray()
+        async with registry.read_blob(repository, config.digest) as chunks:
+            async for chunk in chunks:
+                raw += chunk
+                if len(raw) > MAX_MANIFEST:
+                    raise CorruptError(tried, f"more than {MAX_MANIFEST} bytes", hint="the image is not usable")
+        algorithm, _, expected = config.digest.partition(":")
+        if hashlib.new(algorithm, raw).hexdigest() != expected:
+            raise CorruptError(tried, "other bytes than its digest says", hint="the registry's storage is damaged")
+        self._configs.put(config.digest, bytes(raw), len(raw))
+        return bytes(raw)
+
     async def label(self, registry: Registry, repository: str, whole: tuple[Manifest, ...], name: str) -> str:
         """What the config of an image says under a label; "" when it says nothing, or when there are several configs."""
         configs = [manifest.config for manifest in whole if manifest.config]
         if len(configs) != 1:
             return ""
-        known = self._labels.get((configs[0].digest, name))
-        if known is None:
-            known = self._labels[configs[0].digest, name] = _label(await read_small(registry, repository, configs[0]), name)
-            while len(self._labels) > _KEPT:
-                self._labels.popitem(last=False)
-        return known
+        try:
+            said = json.loads(await self.config(registry, repository, configs[0]))
+            return str(((said.get("config") or {}).get("Labels") or {}).get(name, ""))
+        except (ValueError, AttributeError, RecursionError):
+            return ""
 
 
-async def read_small(registry: Registry, repository: str, blob: Descriptor) -> bytes:
-    """A blob that is a small document: at most MAX_MANIFEST bytes, hashed; CorruptError when it is larger, or other bytes."""
-    raw, tried = bytearray(), f"reading {blob.digest[:19]} of {repository}"
-    async with registry.read_blob(repository, blob.digest) as chunks:
-        async for chunk in chunks:
-            raw += chunk
-            if len(raw) > MAX_MANIFEST:
-                raise CorruptError(tried, f"more than {MAX_MANIFEST} bytes", hint="a config is small")
-    if digest_of(bytes(raw)) != blob.digest:
-        raise CorruptError(tried, "other bytes than its digest says", hint="the registry's storage is damaged")
-    return bytes(raw)
+class _Kept(Generic[T]):
+    """The values that were asked for last."""
 
+    def __init__(self) -> None:
+        self._values: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self._bytes = 0
 
-def _label(raw: bytes, name: str) -> str:
-    try:
-        return str((json.loads(raw).get("config") or {}).get("Labels", {}).get(name, ""))
-    except (ValueError, AttributeError, RecursionError):
-        return ""
+    def get(self, digest: str) -> T | None:
+        found = self._values.get(digest)
+        if found is None:
+            return None
+        self._values.move_to_end(digest)
+        return found[0]
+
+    def put(self, digest: str, value: T, size: int) -> None:
+        self._bytes += size - self._values.get(digest, (value, 0))[1]
+        self._values[digest] = (value, size)
+        while len(self._values) > _KEPT or self._bytes > _KEPT_BYTES:
+            self._bytes -= self._values.popitem(last=False)[1][1]
 
 
 def identities(manifests: tuple[Manifest, ...]) -> frozenset[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredImage, HostCopy
 from controller.domain.errors import NotFoundError, RemoteError, UnreachableError
 from controller.domain.observation import Absent, Fact, Held, Origin, Present, StoreKind, Unknown
+from controller.domain.oci import INDEX_TYPES
 from controller.domain.ports import Registry
 from controller.domain.reference import Reference, Target
 from controller.domain.spec import Ensure, Internet
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size
-from controller.engine.platforms import wanted
+from controller.engine.platforms import chosen, wanted
 from controller.engine.world import World
 
 _LOOKS_AT_ONCE = 64
@@ -103,33 +104,40 @@ class Offers:
         found = await registry.resolve(source.repository, source.identifier)
         if source.tag and source.digest:
             await _check_agreement(registry, source)
-        published, filtered = "", False
-        if image.platforms:
-            chosen = await wanted(self._manifests, registry, source.repository, found.digest, image.platforms)
-            if chosen.digest != found.digest:
-                published, found, filtered = found.digest, chosen.descriptor, chosen.made_up
-        if isinstance(held, Present) and held.value.digest == found.digest:
-            return Held(found.digest, found.media_type, published=published, filtered=filtered)
-        size = content_size(await self._manifests.whole(registry, source.repository, published or found.digest))
-        return Held(found.digest, found.media_type, size, published=published, filtered=filtered)
+        if not image.platforms:
+            return await self._sized(registry, source.repository, Held(found.digest, found.media_type), held)
+        meant = await wanted(self._manifests, registry, source.repository, found.digest, image.platforms)
+        published = found.digest if meant.digest != found.digest else ""
+        offered = Held(meant.digest, meant.media_type, published=published, filtered=bool(published) and meant.media_type in INDEX_TYPES)
+        return await self._sized(registry, source.repository, offered, held, image.platforms)
+
+    async def _sized(
+        self, registry: Registry, repository: str, offered: Held, held: Fact[Held] | None, platforms: tuple[str, ...] = ()
+    ) -> Held:
+        """With its size, where it will have to be moved."""
+        if isinstance(held, Present) and held.value.digest == offered.digest:
+            return offered
+        manifest = await chosen(self._manifests, registry, repository, offered.published or offered.digest, platforms)
+        children = [await self._manifests.get(registry, repository, child.digest) for child in manifest.children]
+        return replace(offered, size=content_size((manifest, *children)))
 
     async def origins(self, desired: Desired, copies: Iterable[HostCopy], held: Mapping[Target, Fact[Held]]) -> dict[str, Origin]:
         """By image Id, where upstream still has an image that would be pushed from a host and that was pulled from there."""
-        wanted: dict[str, list[Reference]] = {}
+        asked: dict[str, list[Reference]] = {}
         for copy in copies:
             if _would_be_pushed(desired, copy, held.get(copy.target)):
-                wanted.setdefault(copy.image.id, _pulled_from(desired, copy))
+                asked.setdefault(copy.image.id, _pulled_from(desired, copy))
         found: dict[str, Origin] = {}
         silent: set[str] = set()
 
         async def ask(image_id: str) -> None:
-            for reference in wanted[image_id]:
+            for reference in asked[image_id]:
                 origin = await self._origin(reference, silent)
                 if origin is not None:
                     found[image_id] = origin
                     return
 
-        await bounded(ask, wanted, _LOOKS_AT_ONCE)
+        await bounded(ask, asked, _LOOKS_AT_ONCE)
         return found
 
     async def _origin(self, reference: Reference, silent: set[str]) -> Origin | None:

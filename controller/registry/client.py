@@ -15,22 +15,22 @@ from typing import Any
 import httpx
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError
-from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
 from controller.registry.answers import error_of, is_page, is_registry, one_line, read_bounded, shown, unreachable
 from controller.registry.auth import Authorizer
 from controller.registry.credentials import Credentials, anonymous
-from controller.registry.streams import Outgoing, received
+from controller.registry.manners import LONGEST_WAIT, Lane, Manners
+from controller.registry.streams import Outgoing, received, rest_of
 from controller.registry.transport import FAILURES, http_client
 
 TRIES = 4
-LONGEST_WAIT = 60.0
-"""Seconds. A registry that asks for a longer pause gets it from the next pass, not from this one."""
 
 _PAGE = 1000
 _REDIRECTS = 5
 _MAX_PAGES = 10_000
+_MAX_REFERRER_PAGES = 20
 _MAX_LISTING = 64 << 20
 """Bytes of all pages together."""
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(MANIFEST_TYPES)}
@@ -56,6 +56,9 @@ class RegistryClient:
         self._sleep = sleep
         self._jitter = jitter
         self._deleting: dict[str, asyncio.Lock] = {}
+        self._manners = Manners(sleep, address=self.address)
+        self._asking_referrers = asyncio.Lock()
+        self._has_referrers: bool | None = None
         self.requests = 0
 
     @property
@@ -137,20 +140,22 @@ class RegistryClient:
             return False
 
     @asynccontextmanager
-    async def read_blob(self, repository: str, digest: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """GET (end-2); the chunks raise UnreachableError when the body breaks off or has another length than was said."""
-        async with self._sent("GET", _blob(repository, digest), scope=_pull(repository)) as response:
-            yield received(response, _tried(response))
+    async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
+        """GET (end-2), from a byte on (RFC 9110, 14.2); the chunks raise UnreachableError when the body breaks off or has another length."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        async with self._sent("GET", _blob(repository, digest), headers, scope=_pull(repository), lane=Lane.READ) as response:
+            tried = _tried(response)
+            yield rest_of(response, received(response, tried), start, tried)
 
-    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
-        """POST, then one streamed PUT (end-4b, end-6). The registry checks the digest at the end: CorruptError when it differs."""
+    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes], upload: str = "") -> None:
+        """POST, unless offer() did it, then one streamed PUT (end-4b, end-6). The registry checks the digest: CorruptError when it differs."""
         _blob(repository, blob.digest)
-        location = await self._open_upload(repository)
+        location = httpx.URL(upload) if upload else await self._open_upload(repository)
         url = location.copy_merge_params({"digest": blob.digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
         body = Outgoing(chunks, blob)
         try:
-            async with self._sent("PUT", url, headers, scope=_push(repository), content=body.chunks()):
+            async with self._sent("PUT", url, headers, scope=_push(repository), content=body.chunks(), lane=Lane.WRITE):
                 return
         except RemoteError as error:
             await self._cancel_upload(repository, location)
@@ -158,15 +163,26 @@ class RegistryClient:
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""
+        location = await self._mounted(repository, digest, source)
+        if location:
+            await self._cancel_upload(repository, httpx.URL(location))
+        return location is None
+
+    async def offer(self, repository: str, digest: str, source: str) -> str:
+        """The same; of a 202 the upload that it opened, for write_blob()."""
+        location = await self._mounted(repository, digest, source)
+        return "" if location is None else location or str(await self._open_upload(repository))
+
+    async def _mounted(self, repository: str, digest: str, source: str) -> str | None:
+        """None when it is mounted; else the URL of the upload that was opened in its place, "" for none."""
         _blob(source, digest)
         path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
-        async with self._sent("POST", path, scope=f"{_push(repository)} {_pull(source)}", content=b"") as response:
+        scope = _push(repository) if source == repository else f"{_push(repository)} {_pull(source)}"
+        async with self._sent("POST", path, scope=scope, content=b"") as response:
             if response.status_code == httpx.codes.CREATED:
-                return True
+                return None
         location = response.headers.get("Location", "")
-        if location:
-            await self._cancel_upload(repository, _further(response, location))
-        return False
+        return str(_further(response, location)) if location else ""
 
     async def _open_upload(self, repository: str) -> httpx.URL:
         async with self._sent("POST", f"/v2/{repository}/blobs/uploads/", scope=_push(repository), content=b"") as response:
@@ -179,6 +195,40 @@ class RegistryClient:
         with contextlib.suppress(RemoteError):
             async with self._sent("DELETE", location, scope=_push(repository), tries=1):
                 pass
+
+    # Referrers.
+
+    async def referrers(self, repository: str, digest: str) -> Manifest | None:
+        """GET (end-12a), every page. That this registry lacks it is found out once."""
+        if self._has_referrers is None:
+            async with self._asking_referrers:
+                if self._has_referrers is None:
+                    return await self._referrers(repository, digest)
+        return await self._referrers(repository, digest) if self._has_referrers else None
+
+    async def _referrers(self, repository: str, digest: str) -> Manifest | None:
+        path = _blob(repository, digest).replace("/blobs/", "/referrers/")
+        url: str | httpx.URL = path
+        listed: list[object] = []
+        for _ in range(_MAX_REFERRER_PAGES):
+            try:
+                async with self._sent("GET", url, {"Accept": OCI_INDEX}, scope=_pull(repository)) as response:
+                    body = await read_bounded(response, MAX_MANIFEST, _tried(response))
+            except (NotFoundError, RefusedError) as error:
+                if not _unmarked(error):
+                    raise
+                self._has_referrers = False  # "MUST NOT return a 404" where it has them (distribution-spec, "Listing Referrers").
+                return None
+            if is_page(response):
+                self._has_referrers = False
+                return None
+            self._has_referrers = True
+            listed += _listed(body, "manifests", _tried(response), dict)
+            further = self._next(response)
+            if further is None:
+                return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
+            url = further
+        raise RefusedError(f"GET {self._base}{path}", f"more than {_MAX_REFERRER_PAGES} pages of referrers")
 
     # Listings.
 
@@ -208,16 +258,23 @@ class RegistryClient:
             tried = _tried(response)
             left -= len(body)
             yield _listed(body, field, tried)
-            link = _LINK.search(response.headers.get("Link", ""))
-            if link is None:
+            further = self._next(response)
+            if further is None:
                 return
-            url = _further(response, link.group(1))
-            if not self._is_ours(url):
-                raise RefusedError(tried, f"a next page at another address, {url.netloc.decode()}", hint="a list ends where it began")
+            url = further
             if str(url) in seen:
                 raise RefusedError(tried, "a next page that was there before", hint="its list never ends, so nobody knows what is in it")
             seen.add(str(url))
         raise RefusedError(f"GET {self._base}{path}", f"more than {_MAX_PAGES} pages", hint="its list never ends, so nobody knows what is in it")
+
+    def _next(self, response: httpx.Response) -> httpx.URL | None:
+        link = _LINK.search(response.headers.get("Link", ""))
+        if link is None:
+            return None
+        url = _further(response, link.group(1))
+        if not self._is_ours(url):
+            raise RefusedError(_tried(response), f"a next page at another address, {url.netloc.decode()}", hint="a list ends where it began")
+        return url
 
     async def _page(self, url: str | httpx.URL, scope: str, limit: int) -> tuple[httpx.Response, bytes]:
         async with self._sent("GET", url, scope=scope) as response:
@@ -269,33 +326,51 @@ class RegistryClient:
         scope: str = "",
         content: bytes | AsyncIterator[bytes] | None = None,
         tries: int = TRIES,
+        lane: Lane = Lane.SMALL,
     ) -> AsyncIterator[httpx.Response]:
-        """One answer that is not an error, after retries; a body that is a stream can't be sent twice, so it is tried once."""
+        """One answer that is not an error, after retries, in its turn; a body that is a stream can't be sent twice, so it is tried once."""
         url = self._url_of(method, target) if isinstance(target, str) else target
+        async with self._manners.turn(lane):
+            response = await self._tried(method, url, headers or {}, scope, content, tries, lane)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    async def _tried(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        scope: str,
+        content: bytes | AsyncIterator[bytes] | None,
+        tries: int,
+        lane: Lane,
+    ) -> httpx.Response:
         left = tries if content is None or isinstance(content, bytes) else 1
+        counted = method == "GET" and "/manifests/" in url.path
+        rested = False
         while True:
             left -= 1
             try:
-                response = await self._authorized(method, url, headers or {}, scope, content)
+                await self._manners.wait(f"{method} {shown(url)}", counted=counted, rested=rested)
+                return await self._authorized(method, url, headers, scope, content, lane)
             except RemoteError as error:
                 if not error.retryable or left <= 0 or (error.retry_after or 0) > LONGEST_WAIT:
                     raise
                 await self._sleep(error.retry_after or 0.2 * 2 ** (tries - left - 1) * (0.5 + self._jitter()))
-                continue
-            break
-        try:
-            yield response
-        finally:
-            await response.aclose()
+                rested = bool(error.retry_after)
 
     async def _authorized(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], scope: str, content: bytes | AsyncIterator[bytes] | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], scope: str, content: bytes | AsyncIterator[bytes] | None, lane: Lane
     ) -> httpx.Response:
         """One try: with the header that this registry wants, asked once more after a challenge, redirects followed."""
         authorization = await self._auth.header(scope) if self._is_ours(url) else None
-        asked_again = isinstance(content, AsyncIterator)
+        streamed, asked_again = isinstance(content, AsyncIterator), False
         while True:
             response = await self._follow(method, url, headers, authorization, content)
+            if self._is_ours(response.request.url):
+                self._manners.heed(response, lane)
             if response.is_success:
                 return response
             try:
@@ -306,6 +381,9 @@ class RegistryClient:
                 raise error
             authorization = await self._auth.challenged(response.headers.get_list("WWW-Authenticate"), scope, authorization)
             if authorization is None:
+                raise error
+            if streamed:  # What was streamed is gone; who has it begins again, with the new token.
+                error.retryable = True
                 raise error
             asked_again = True
 
@@ -365,7 +443,7 @@ def _further(response: httpx.Response, location: str) -> httpx.URL:
     return url
 
 
-def _unmarked(error: RefusedError) -> bool:
+def _unmarked(error: RemoteError) -> bool:
     """Whether it is a 404 that nobody knows to be a registry's: a HEAD has no body to tell it by."""
     return error.answer.startswith("404")
 
@@ -374,14 +452,14 @@ def _descriptor(manifest: Manifest) -> Descriptor:
     return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
 
 
-def _listed(body: bytes, field: str, tried: str) -> list[str]:
+def _listed(body: bytes, field: str, tried: str, kind: type = str) -> list[Any]:
     try:
         said: Any = json.loads(body)[field]
     except (ValueError, KeyError, TypeError, RecursionError):
         said = body
     if said is None:
         return []
-    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+    if not isinstance(said, list) or not all(isinstance(each, kind) for each in said):
         raise RefusedError(tried, f"no JSON list of {field}", hint="what answers there is no registry, or not its address")
     return said
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 
 from controller.domain.errors import CorruptError
 from controller.domain.oci import Descriptor
-from controller.registry.answers import unreachable
+from controller.registry.answers import one_line, unreachable
 from controller.registry.transport import FAILURES
+
+_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
 
 async def received(response: httpx.Response, tried: str) -> AsyncIterator[bytes]:
@@ -23,6 +26,27 @@ async def received(response: httpx.Response, tried: str) -> AsyncIterator[bytes]
         raise unreachable(f"{tried} after {read} bytes", failure) from None
     if declared.isdecimal() and read != int(declared):
         raise unreachable(tried, EOFError(f"the body ended after {read} of {declared} bytes"))
+
+
+def rest_of(response: httpx.Response, chunks: AsyncIterator[bytes], start: int, tried: str) -> AsyncIterator[bytes]:
+    """The body from byte `start` of the blob on, whether the other side began there (206) or gave all of it again (200); else CorruptError."""
+    if response.status_code == httpx.codes.OK:
+        return _skipped(chunks, start, tried) if start else chunks
+    ranged = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status_code != httpx.codes.PARTIAL_CONTENT or not start or ranged is None or int(ranged[1]) != start:
+        answer = f"{response.status_code} {one_line(response.headers.get('Content-Range', 'without a range'))}"
+        raise CorruptError(tried, answer, hint=f"asked for the blob from byte {start} on")
+    return chunks
+
+
+async def _skipped(chunks: AsyncIterator[bytes], start: int, tried: str) -> AsyncIterator[bytes]:
+    left = start
+    async for chunk in chunks:
+        if left < len(chunk):
+            yield chunk[left:] if left else chunk
+        left -= min(left, len(chunk))
+    if left:
+        raise CorruptError(tried, f"a body of {start - left} bytes", hint=f"it was longer before: {start} bytes had come")
 
 
 class Outgoing:

@@ -158,5 +158,6 @@ async def test_a_damaged_blob_upstream_is_not_kept(scene: Scene) -> None:
     scene.images = [{"name": f"{NGINX}:1"}]
     done = await scene.apply()
     (outcome,) = done.outcomes
-    assert "DIGEST_INVALID" in outcome.error
+    assert f"copying {NGINX}:1, blob {published.layers[0].digest[:19]}" in outcome.error
+    assert f"from {scene.internet.address}: other bytes than its digest says" in outcome.error
     assert await tags_of(scene.registry, NGINX) == {}

@@ -38,6 +38,7 @@ class MemoryRegistry:
     def __init__(self, address: str = "127.0.0.1:5000", fault: Fault = no_fault) -> None:
         self._address = address
         self.fault = fault
+        self.has_referrers = False
         self.repositories: dict[str, _Repository] = {}
 
     @property
@@ -87,20 +88,21 @@ class MemoryRegistry:
         return digest in self.repositories.get(repository, _Repository()).blobs
 
     @asynccontextmanager
-    async def read_blob(self, repository: str, digest: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         self.fault("read_blob")
         data = self.repositories.get(repository, _Repository()).blobs.get(digest)
         if data is None:
             raise NotFoundError(f"GET {repository}/blobs/{digest}", "404 BLOB_UNKNOWN")
 
         async def chunks() -> AsyncIterator[bytes]:
-            for start in range(0, len(data), 1 << 16):
+            for at in range(start, len(data), 1 << 16):
                 self.fault("read_blob chunk")
-                yield data[start : start + (1 << 16)]
+                yield data[at : at + (1 << 16)]
 
         yield chunks()
 
-    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes]) -> None:
+    async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes], upload: str = "") -> None:
+        del upload  # Opened or not, it takes the same.
         self.fault("write_blob")
         data = b"".join([chunk async for chunk in chunks])
         if digest_of(data) != blob.digest or len(data) != blob.size:
@@ -113,6 +115,19 @@ class MemoryRegistry:
         if data is not None:
             self.repositories.setdefault(repository, _Repository()).blobs[digest] = data
         return data is not None
+
+    async def offer(self, repository: str, digest: str, source: str) -> str:
+        return "" if await self.mount(repository, digest, source) else "upload"
+
+    async def referrers(self, repository: str, digest: str) -> Manifest | None:
+        """What the API would give where `has_referrers` is on."""
+        self.fault("referrers")
+        if not self.has_referrers:
+            return None
+        home = self.repositories.get(repository, _Repository())
+        about = [each for each in home.manifests.values() if each.subject and each.subject.digest == digest]
+        listed = [{"mediaType": m.media_type, "digest": m.digest, "size": len(m.raw), "artifactType": m.artifact_type} for m in about]
+        return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
 
     async def tags(self, repository: str) -> list[str]:
         self.fault("tags")
