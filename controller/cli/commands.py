@@ -62,7 +62,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
 def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
     """`wharf plan`."""
     setup = read(files_or_default(files))
-    look = _run(_look(setup, state, allow_deletes))
+    look = run_to_end(_look(setup, state, allow_deletes))
     _show(look.sets, output)
     if out is not None:
         save(out, setup.desired.wharf, setup.files, look.plan)
@@ -71,7 +71,7 @@ def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes:
 
 def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """`wharf status`."""
-    look = _run(_look(read(files_or_default(files)), state, 0))
+    look = run_to_end(_look(read(files_or_default(files)), state, 0))
     if output == "table":
         show_status(_table_console(), look.sets)
     else:
@@ -106,7 +106,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
                 return after, outcomes
 
     try:
-        after, outcomes = _run(work())
+        after, outcomes = run_to_end(work())
     except MovedError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"refused: {error}")
         return Exit.NOT_CONVERGED
@@ -153,7 +153,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
             await keep_right(Surroundings(load, world, paths, LineProgress(console), _log_pass), stop, allow_deletes=allow_deletes)
         log.info("stopped")
 
-    _run(work())
+    run_to_end(work())
     return Exit.OK
 
 
@@ -181,7 +181,7 @@ def init(engine: str | None, registry: str, out: Path | None) -> int:
         raise UsageError("say --from-host, or --from-host=unix:///var/run/docker.sock")
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already: name another file")
-    contents = _run(host_contents(engine))
+    contents = run_to_end(host_contents(engine))
     text = draft(contents.state, contents.frees, contents.engine, registry)
     if out is None:
         sys.stdout.write(text)
@@ -229,7 +229,7 @@ def _exit_code(look: Look) -> int:
     return Exit.OK if look.converged else Exit.NOT_CONVERGED
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on the fast loop; the one error of a task group is raised as itself."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
