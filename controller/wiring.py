@@ -9,19 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from controller.documents.loader import load
 from controller.domain.compile import compile_desired, registry_address
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
 from controller.domain.observation import HostState
-from controller.domain.ports import Host, Registry, Store
-from controller.domain.reference import parse
+from controller.domain.ports import Archives, Host, Registry, Store
+from controller.domain.reference import Reference, Target, parse
 from controller.domain.spec import Access, Upstream, WharfSpec
+from controller.domain.texts import RegistryUrl
 from controller.engine.reconcile import Reconciler
 from controller.engine.world import World
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
+from controller.sources.archives import ImageArchives
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -128,3 +132,40 @@ async def host_contents(engine: str) -> Contents:
         return Contents(engine, await host.look(), await host.frees())
     finally:
         await host.close()
+
+
+Locate = Callable[[Reference], Target]
+
+
+def image_archives() -> Archives:
+    """The archives of this machine."""
+    return ImageArchives()
+
+
+@asynccontextmanager
+async def open_registry(setup: Setup | None, url: str | None) -> AsyncIterator[Registry]:
+    """The registry of a URL, with docker's credentials for it; without one the setup's, with the setup's. Closed at the end."""
+    if url is None and setup is not None:
+        spec = setup.wharf
+        credentials = _credentials(spec.registry, registry_address(spec), setup.base)
+        registry = RegistryClient(spec.registry.url, credentials=credentials, ca_file=_resolved(spec.registry.ca_file, setup.base))
+    else:
+        checked = _checked(url or "")
+        registry = RegistryClient(checked, credentials=from_docker_config(checked.partition("//")[2]))
+    try:
+        yield registry
+    finally:
+        await registry.close()
+
+
+def _checked(url: str) -> str:
+    try:
+        return TypeAdapter(RegistryUrl).validate_python(url)
+    except ValidationError:
+        raise UsageError(f"--registry {url}: expected a URL such as http://127.0.0.1:5000, without a path and without credentials") from None
+
+
+def place_of(setup: Setup | None, registry: Registry) -> Locate:
+    """Where in the registry a name belongs: as the files say for what is adopted; without files, a name without a domain is local."""
+    desired = setup.desired if setup else Desired("", frozenset({registry.address}))
+    return lambda name: desired.locate(name, adopted=True)

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import commands, doors
+from controller.cli import archives, commands, doors
 from controller.cli.errors import Exit
+from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
 
 _PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
@@ -113,6 +114,32 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirm_
 def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """Show where every image is and what is wrong with it. Changes nothing; exit codes as `plan`."""
     return commands.status(files, state, output)
+
+
+_REGISTRY = click.option("--registry", metavar="URL", help="The registry, with docker's credentials for it; default: the one that the files name.")
+_FILES = click.option(
+    "-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="A desired-state file or folder; may be repeated."
+)
+
+
+@wharf.command("import")
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@click.option("--name", metavar="NAME", help="The name in the registry, for an archive of one image; default: the names that the archive gives.")
+@_REGISTRY
+@click.option(
+    "--compression",
+    type=click.Choice([*Packing]),
+    default=Packing.FAST,
+    show_default=True,
+    help="How plain layers are packed; engines before 23 can't read zstd.",
+)
+@_FILES
+def import_(paths: tuple[str, ...], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...]) -> int:
+    """Bring image archives into the registry: docker save or OCI layout, as tar, tar.gz, tar.zst or folder; `-` is standard input.
+
+    Exit code 0: all imported; 2: an image failed; 1: a file or usage error; 3: the registry could not be reached.
+    """
+    return archives.import_(paths, name, registry, compression, files)
 
 
 @wharf.command()

@@ -5,15 +5,17 @@ Every method raises a subclass of RemoteError and nothing else when the other si
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.domain.archived import ArchivedContent, Form, Packing
+from controller.domain.archived import ArchivedImage as ArchivedImage  # noqa: PLC0414 - what `Archives.look` gives is asked for here
 from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.observation import HostState
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.reference import Reference, Target
+from controller.domain.reference import Target
 
 Advance = Callable[[int], None]
 """Told of bytes that moved since the last call."""
@@ -179,16 +181,55 @@ class Contexts(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ArchivedImage:
-    """One image of an archive. `names` are those that the archive gives it. `size` is in bytes, as far as it is known before it is read whole.
+class PassingBlob(Protocol):
+    """A blob of an archive on its way. Its chunks are taken once; a plain layer without a `blob` comes packed."""
 
-    `identity` is the digest of its config, or where the archive has manifests of the OCI layout, of its manifest or index.
-    """
+    @property
+    def member(self) -> str:
+        """Where it lies in the archive."""
+        ...
 
-    identity: str
-    names: tuple[Reference, ...]
-    size: int
+    @property
+    def blob(self) -> Descriptor | None:
+        """Digest and size where they are known beforehand; then the chunks are the member's own bytes."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """How the chunks are stored."""
+        ...
+
+    @property
+    def read(self) -> int:
+        """The bytes of the archive that were read for it so far."""
+        ...
+
+    @property
+    def diff_id(self) -> str:
+        """The digest of its plain bytes, known when all chunks were taken."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Its bytes; CorruptError when the archive is damaged there."""
+        ...
+
+
+class OpenArchive(Protocol):
+    """One archive that is being read."""
+
+    @property
+    def contents(self) -> tuple[ArchivedContent, ...] | None:
+        """Its images; None for a stream of which not all has passed."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many blobs may be under way at a time: one of a stream, where the next one ends the one before."""
+        ...
+
+    def blobs(self, members: Collection[str] | None) -> AsyncIterator[PassingBlob]:
+        """These members, each once, in whatever order is best; None: all that a stream has, as long as its contents are not known."""
+        ...
 
 
 class Archives(Protocol):
@@ -196,6 +237,22 @@ class Archives(Protocol):
 
     async def look(self, source: ArchiveSource) -> ArchivedImage:
         """Which image that is. NotFoundError when there is no such file or image, CorruptError when it is no archive."""
+        ...
+
+    def open(self, path: str, packing: Packing) -> AbstractAsyncContextManager[OpenArchive]:
+        """Open an archive to read all of it; `-` is standard input. Errors as of look()."""
+        ...
+
+
+class ArchiveWriter(Protocol):
+    """One archive that is being written."""
+
+    async def document(self, name: str, data: bytes) -> None:
+        """Append a small member."""
+        ...
+
+    async def blob(self, name: str, size: int, chunks: AsyncIterator[bytes]) -> None:
+        """Append a member of this size, as its bytes come; CorruptError when they are more or fewer."""
         ...
 
 

@@ -22,7 +22,7 @@ from controller.registry.answers import error_of, is_page, is_registry, one_line
 from controller.registry.auth import Authorizer
 from controller.registry.credentials import Credentials, anonymous
 from controller.registry.manners import LONGEST_WAIT, Lane, Manners
-from controller.registry.streams import Outgoing, received, rest_of
+from controller.registry.streams import Outgoing, Unmeasured, received, rest_of
 from controller.registry.transport import FAILURES, http_client
 
 TRIES = 4
@@ -160,6 +160,25 @@ class RegistryClient:
         except RemoteError as error:
             await self._cancel_upload(repository, location)
             raise body.failure or error from None
+
+    async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:
+        """POST, one PATCH of unknown length, then the closing PUT with the digest that came out (end-4a, end-5, end-6)."""
+        location = await self._open_upload(repository)
+        body = Unmeasured(chunks)
+        headers = {"Content-Type": "application/octet-stream"}
+        try:
+            async with self._sent("PATCH", location, headers, scope=_push(repository), content=body.chunks()) as response:
+                location = _further(response, response.headers.get("Location") or str(location))
+            blob = Descriptor("", body.digest, body.size)
+            url = location.copy_merge_params({"digest": blob.digest})
+            async with self._sent("PUT", url, headers, scope=_push(repository), content=b""):
+                return blob
+        except RemoteError as error:
+            await self._cancel_upload(repository, location)
+            raise body.failure or error from None
+        except asyncio.CancelledError:
+            await self._cancel_upload(repository, location)
+            raise
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator
 
@@ -77,3 +79,32 @@ class Outgoing:
             found = f"more than {size}" if read > size else read
             hint = "the manifest and the blob do not belong together"
             raise CorruptError(f"reading the blob {self._blob.digest}", f"{found} bytes, {size} by its manifest", hint=hint)
+
+
+class Unmeasured:
+    """A blob on its way out whose size and digest are known at its end only. `failure` as above."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.failure: Exception | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The chunks; each is hashed while it is sent."""
+        try:
+            async for chunk in self._chunks:
+                self.size += len(chunk)
+                hashing = asyncio.ensure_future(asyncio.to_thread(self._hash.update, chunk))
+                try:
+                    yield chunk
+                finally:
+                    await hashing
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+    @property
+    def digest(self) -> str:
+        """The digest of what passed."""
+        return f"sha256:{self._hash.hexdigest()}"

@@ -82,6 +82,32 @@ async def test_a_blob_with_other_bytes_is_refused(subject: Registry) -> None:
     assert not await subject.has_blob("cyroid/kali", claimed)
 
 
+async def test_a_blob_whose_digest_is_known_at_its_end_only(subject: Registry) -> None:
+    """It is stored under the digest of what was sent, which is told; an empty one too."""
+
+    async def parts(*given: bytes) -> AsyncIterator[bytes]:
+        for each in given:
+            yield each
+
+    stored = await subject.stream_blob("cyroid/kali", parts(LAYER, b"", LAYER, b"end"))
+    whole = LAYER + LAYER + b"end"
+    assert (stored.digest, stored.size) == (digest_of(whole), len(whole))
+    assert await _read(subject, "cyroid/kali", stored.digest) == whole
+    assert (await subject.stream_blob("cyroid/kali", parts())).digest == digest_of(b"")
+
+
+async def test_a_stream_that_breaks_off_leaves_no_blob(subject: Registry) -> None:
+    """Its own error is the one that is told, and nothing of it is kept."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield LAYER
+        raise CorruptError("reading", "it broke off")
+
+    with pytest.raises(CorruptError, match="it broke off"):
+        await subject.stream_blob("cyroid/kali", broken())
+    assert not await subject.has_blob("cyroid/kali", digest_of(LAYER))
+
+
 async def test_a_blob_is_mounted_from_where_it_is(subject: Registry) -> None:
     """True where the other repository has it, False where it has to be uploaded."""
     await _push(subject, "cyroid/kali", "1")

@@ -109,6 +109,12 @@ class MemoryRegistry:
             raise CorruptError(f"PUT {repository}/blobs/{blob.digest}", "400 DIGEST_INVALID")
         self.repositories.setdefault(repository, _Repository()).blobs[blob.digest] = data
 
+    async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:
+        self.fault("stream_blob")
+        data = b"".join([chunk async for chunk in chunks])
+        self.repositories.setdefault(repository, _Repository()).blobs[digest_of(data)] = data
+        return Descriptor("", digest_of(data), len(data))
+
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         self.fault("mount")
         data = self.repositories.get(source, _Repository()).blobs.get(digest)

@@ -1,0 +1,1 @@
+"""Image archives of this machine: read, packed and written. Nothing in them is ever unpacked to disk."""

@@ -1,0 +1,102 @@
+"""Image archives of this machine, behind `domain.ports.Archives`: what they hold, and their blobs on the way into a registry."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing, chosen
+from controller.domain.desired import ArchiveSource
+from controller.domain.ports import OpenArchive
+from controller.sources.files import STDIN, File, explained
+from controller.sources.laid import LaidArchive, in_file, in_folder
+from controller.sources.passing import PassedArchive
+from controller.sources.streams import form_of
+from controller.sources.workers import Workers
+
+_REMEMBERED = 256
+_HEAD = 4
+
+_Key = tuple[tuple[str, int, int, int], ...]
+
+
+class ImageArchives:
+    """Fulfils `domain.ports.Archives`. What was found in a file is remembered until the file changes."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[_Key, tuple[ArchivedContent, ...]] = OrderedDict()
+
+    async def look(self, source: ArchiveSource) -> ArchivedImage:
+        """Which image that is; quick when asked again for a file that did not change."""
+        key = await asyncio.to_thread(_key, source.path)
+        contents = self._known.get(key)
+        if contents is None:
+            async with self.open(source.path, Packing.FAST) as archive:
+                contents = tuple(_small(each) for each in archive.contents or ())
+            self._known[key] = contents
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return chosen(contents, source.name, source.path).image
+
+    @asynccontextmanager
+    async def open(self, path: str, packing: Packing) -> AsyncIterator[OpenArchive]:
+        """Open an archive; at the end all of its threads are at rest, and its files closed."""
+        file = await asyncio.to_thread(File, path)
+        workers = Workers()
+        closing: list[Callable[[], None]] = [file.close]
+        try:
+            yield await _opened(file, packing, workers, closing)
+        finally:
+            file.unwanted()
+            await workers.close()
+            for close in closing:
+                close()
+
+
+async def _opened(file: File, packing: Packing, workers: Workers, closing: list[Callable[[], None]]) -> OpenArchive:
+    laid: LaidArchive
+    if file.is_folder:
+        laid = await workers.start(lambda: in_folder(file, packing, workers, closing))
+        return laid
+    if not file.can_seek:
+        return PassedArchive(file.name, file, packing, workers)
+    head = await workers.start(lambda: file.read_at(0, _HEAD))
+    if form_of(head) is Form.PLAIN:
+        laid = await workers.start(lambda: in_file(file, packing, workers))
+        return laid
+    passed = PassedArchive(file.name, file, packing, workers, again=lambda: _rewound(file))
+    await passed.survey()
+    return passed
+
+
+def _rewound(file: File) -> None:
+    with explained(file.name):
+        os.lseek(file.fd, 0, os.SEEK_SET)
+
+
+def _small(content: ArchivedContent) -> ArchivedContent:
+    """What a look needs of an image; its documents are not kept."""
+    return ArchivedContent(content.image, content.title, error=content.error)
+
+
+def _key(path: str) -> _Key:
+    """What changes when the archive does. Of a folder its documents tell it: blobs are named after their content."""
+    if path == STDIN:
+        return ()
+    found = []
+    with explained(path):
+        found.append(_one(path))
+    for name in ("index.json", "manifest.json"):
+        with suppress(OSError):
+            found.append(_one(str(Path(path) / name)))
+    return tuple(found)
+
+
+def _one(path: str) -> tuple[str, int, int, int]:
+    status = Path(path).stat()
+    return (path, status.st_size, status.st_mtime_ns, status.st_ino)

@@ -1,0 +1,52 @@
+"""The threads that read, hash and pack, of one open archive: bounded, and all at rest before its file is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_MOST_BLOBS = 4
+
+
+class Workers:
+    """A pool whose steps are short: a block each. A step that has begun ends, also when nobody waits for it any more.
+
+    `blobs` may be under way at a time, and of each of them so many `blocks`: enough for every core, and no more than memory is spent for.
+    """
+
+    def __init__(self) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self.blobs = min(_MOST_BLOBS, max(2, cores))
+        self.blocks = cores // self.blobs + 1
+        self._pool = ThreadPoolExecutor(cores + self.blobs, thread_name_prefix="archive")
+
+    def start(self, step: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin a step; its result is awaited later."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, step)
+
+    async def close(self) -> None:
+        """Wait for the steps that have begun; the others never begin."""
+        await asyncio.shield(asyncio.to_thread(self._pool.shutdown, cancel_futures=True))
+
+
+async def ahead(workers: Workers, step: Callable[[], bytes]) -> AsyncGenerator[bytes, None]:
+    """What the step gives, until it gives nothing; the next one is under way while this one is used."""
+    coming = workers.start(step)
+    try:
+        while data := await coming:
+            coming = workers.start(step)
+            yield data
+    finally:
+        _forget(coming)
+
+
+def _forget(future: asyncio.Future[bytes]) -> None:
+    """Nobody waits for it: its failure is no news."""
+    future.cancel()
+    if future.done() and not future.cancelled():
+        future.exception()
