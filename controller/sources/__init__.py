@@ -1,0 +1,1 @@
+"""What images are made of on this machine: archives and Dockerfile folders."""
