@@ -101,6 +101,7 @@ class ImageDetail:
     tags: tuple[str, ...]
     diff_ids: tuple[str, ...]
     tagged_at: float | None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from controller.domain.errors import CorruptError
+from controller.domain.labels import label_of
 from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
 from controller.domain.ports import Registry
 
@@ -59,13 +59,7 @@ class Manifests:
     async def label(self, registry: Registry, repository: str, whole: tuple[Manifest, ...], name: str) -> str:
         """What the config of an image says under a label; "" when it says nothing, or when there are several configs."""
         configs = [manifest.config for manifest in whole if manifest.config]
-        if len(configs) != 1:
-            return ""
-        try:
-            said = json.loads(await self.config(registry, repository, configs[0]))
-            return str(((said.get("config") or {}).get("Labels") or {}).get(name, ""))
-        except (ValueError, AttributeError, RecursionError):
-            return ""
+        return label_of(await self.config(registry, repository, configs[0]), name) if len(configs) == 1 else ""
 
 
 class _Kept(Generic[T]):

@@ -66,7 +66,9 @@ def detail(said: Mapping[str, Any]) -> ImageDetail:
     """/images/{name}/json."""
     layers = (said.get("RootFS") or {}).get("Layers") or ()
     tagged = str((said.get("Metadata") or {}).get("LastTagTime") or "")
-    return ImageDetail(str(said["Id"]), tuple(said.get("RepoTags") or ()), tuple(map(str, layers)), epoch(tagged))
+    labels = (said.get("Config") or {}).get("Labels") or {}
+    named = tuple(sorted((str(name), str(value)) for name, value in labels.items()))
+    return ImageDetail(str(said["Id"]), tuple(said.get("RepoTags") or ()), tuple(map(str, layers)), epoch(tagged), named)
 
 
 def removal(said: Iterable[Mapping[str, str]]) -> Removal:

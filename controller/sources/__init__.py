@@ -1,1 +1,1 @@
-"""Image archives of this machine: read, packed and written. Nothing in them is ever unpacked to disk."""
+"""What images are made of on this machine: archives and Dockerfile folders."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from controller.domain.errors import NotFoundError, RefusedError, RemoteError
+from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.observation import HostImage, StoreKind
+from controller.domain.ports import BuildRequest
 from controller.domain.reference import parse
+from controller.sources.contexts import FolderContexts
 from tests.hosts.conftest import Subject
+from tests.support.folders import source_of
 
 
 async def _only(subject: Subject) -> HostImage:
@@ -124,3 +129,49 @@ async def test_nameless_images_have_no_tags(subject: Subject) -> None:
     images = {image.id: image.tags for image in (await subject.host.look()).images}
     assert images[second] == (parse("cyroid/kali:1"),)
     assert images.get(first, ()) == ()
+
+
+async def test_pull_brings_what_was_pushed(subject: Subject) -> None:
+    """A pull gives the same image under the name that was asked for, and tells bytes; errors in its stream raise."""
+    image_id = subject.build("cyroid/kali:1")
+    reference = f"{subject.registry}/cyroid/kali:1"
+    await subject.host.tag(image_id, reference)
+    await subject.host.push(reference, lambda _: None)
+    await subject.host.remove(reference)
+    await subject.host.remove(image_id)
+    assert (await subject.host.look()).images == ()
+    moved: list[int] = []
+    await subject.host.pull(reference, moved.append)
+    assert all(count > 0 for count in moved)
+    assert (await subject.host.inspect(reference)).id == image_id
+    with pytest.raises(RemoteError, match=r"pulling .*cyroid/none:1"):
+        await subject.host.pull(f"{subject.registry}/cyroid/none:1", lambda _: None)
+
+
+async def test_build_gives_the_image_that_the_tag_means(subject: Subject, tmp_path: Path) -> None:
+    """A folder becomes an image with one tag and its labels; the same folder again is the same image."""
+    source = source_of(tmp_path, {"Dockerfile": "FROM scratch\nCOPY data /\n", "data": b"x" * 100_000})
+    contexts, moved = FolderContexts(), list[int]()
+    request = BuildRequest("cyroid/kali:1", source, (("wharfinger.dev/context-hash", "sha256:0"),))
+    image_id = await subject.host.build(request, contexts.tar(source), moved.append)
+    found = await subject.host.inspect("cyroid/kali:1")
+    assert (found.id, found.labels) == (image_id, request.labels)
+    assert sum(moved) == (await contexts.look(source)).size
+    assert (await _only(subject)).tags == (parse("cyroid/kali:1"),)
+    assert await subject.host.build(request, contexts.tar(source), lambda _: None) == image_id
+    assert (await _only(subject)).id == image_id
+
+
+async def test_a_build_whose_folder_fails_makes_nothing(subject: Subject, tmp_path: Path) -> None:
+    """What goes wrong while the folder is read is raised as it is, and there is no image of half a folder."""
+    source = source_of(tmp_path, {"Dockerfile": "FROM scratch\nCOPY data /\n", "data": b"x"})
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for chunk in FolderContexts().tar(source):
+            yield chunk[:512]
+            break
+        raise MovedError("the folder changed")
+
+    with pytest.raises(MovedError, match="the folder changed"):
+        await subject.host.build(BuildRequest("cyroid/kali:1", source), broken(), lambda _: None)
+    assert (await subject.host.look()).images == ()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
-from controller.domain.ports import Advance, ImageDetail, Removal
+from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import Reference, is_digest, parse
 
 Fault = Callable[[str], None]
@@ -183,10 +183,11 @@ class MemoryRegistry:
         )
 
 
-def config_of(layers: Iterable[bytes]) -> bytes:
-    """An image's config: its diff_ids."""
+def config_of(layers: Iterable[bytes], labels: Mapping[str, str] | None = None) -> bytes:
+    """An image's config: its diff_ids, and its labels if it has any."""
+    more = {"config": {"Labels": dict(labels)}} if labels else {}
     return json.dumps(
-        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]}}
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]}, **more}
     ).encode()
 
 
@@ -241,7 +242,9 @@ class MemoryHost:
         self.fault("inspect")
         image_id = self._id_of(image)
         found = self.images[image_id]
-        return ImageDetail(image_id, tuple(sorted(found.tags)), tuple(digest_of(each) for each in found.layers), found.tagged_at)
+        labels = json.loads(found.config).get("config", {}).get("Labels", {})
+        layers = tuple(digest_of(each) for each in found.layers)
+        return ImageDetail(image_id, tuple(sorted(found.tags)), layers, found.tagged_at, tuple(sorted(labels.items())))
 
     def _id_of(self, image: str) -> str:
         if image in self.images:
@@ -303,23 +306,67 @@ class MemoryHost:
         await registry.put_manifest(name.repository, name.tag, manifest)
         image.digests.add(f"{name.domain}/{name.repository}@{manifest.digest}")
 
+    async def pull(self, reference: str, advance: Advance) -> None:
+        self.fault("pull")
+        name = parse(reference)
+        registry = self._registries.get(name.domain)
+        if registry is None:
+            raise UnreachableError(f"pulling {reference} to {self._name}", "connection refused")
+        try:
+            manifest = await registry.manifest(name.repository, name.identifier)
+        except NotFoundError as error:
+            raise NotFoundError(f"pulling {reference} to {self._name}", error.answer) from None
+        whole = await registry.manifest(name.repository, manifest.children[0].digest) if manifest.children else manifest
+        stored = [await _read(registry, name.repository, blob) for blob in whole.blobs]
+        for data in stored:
+            advance(len(data))
+        by_digest = {digest_of(data): data for data in (*stored, *(data.removeprefix(packed(b"")) for data in stored))}
+        config = next(data for data in stored if whole.config is not None and digest_of(data) == whole.config.digest)
+        self.fault("pull image")
+        layers = [by_digest[diff_id] for diff_id in json.loads(config)["rootfs"]["diff_ids"]]
+        image = self.images.setdefault(digest_of(config), _Image(config, layers))
+        image.digests.add(f"{name.domain}/{name.repository}@{manifest.digest}")
+        if name.tag:
+            self._name_it(image, str(name))
+
+    async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
+        """The tar is the image's one layer."""
+        self.fault("build")
+        layer = b""
+        async for chunk in context:
+            layer += chunk
+            advance(len(chunk))
+        self.fault("build image")
+        return self._built(request.tag, [layer], dict(request.labels))
+
     # What a test puts there itself.
 
     def add(self, tag: str, layers: list[bytes], *, containers: Iterable[str] = ()) -> str:
         """An image that was built here; its Id."""
-        config = config_of(layers)
-        image_id = digest_of(config)
-        image = self.images.setdefault(image_id, _Image(config, layers))
-        for other in self.images.values():
-            other.tags.discard(str(parse(tag)))
-        image.tags.add(str(parse(tag)))
-        image.containers += containers
+        image_id = self._built(tag, layers, {})
+        self.images[image_id].containers += containers
         return image_id
+
+    def _built(self, tag: str, layers: list[bytes], labels: Mapping[str, str]) -> str:
+        config = config_of(layers, labels)
+        image_id = digest_of(config)
+        self._name_it(self.images.setdefault(image_id, _Image(config, layers)), str(parse(tag)))
+        return image_id
+
+    def _name_it(self, image: _Image, name: str) -> None:
+        for other in self.images.values():
+            other.tags.discard(name)
+        image.tags.add(name)
 
 
 def _repository(name: str) -> tuple[str, str]:
     reference = parse(name)
     return reference.domain, reference.repository
+
+
+async def _read(registry: MemoryRegistry, repository: str, blob: Descriptor) -> bytes:
+    async with registry.read_blob(repository, blob.digest) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
