@@ -26,6 +26,7 @@ from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
 from controller.sources.archives import ImageArchives
+from controller.sources.contexts import FolderContexts
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -68,7 +69,7 @@ async def open_world(setup: Setup, store: Store, *, actor: str, clock: Callable[
         for host in setup.desired.hosts:
             hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
             stack.push_async_callback(engine.close)
-        world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, store, clock)
+        world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock)
         yield Reconciler(world, actor=actor)
 
 

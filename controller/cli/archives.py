@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from controller.cli.loop import run_to_end
 from controller.cli.errors import Exit
+from controller.cli.loop import run_to_end
 from controller.domain.archived import Packing
 from controller.domain.errors import UnreachableError, WharfError
 from controller.domain.ports import Advance

@@ -19,6 +19,7 @@ from controller.domain.reference import Target
 from controller.engine.copy import Copier
 from controller.engine.delete import Deleter
 from controller.engine.evict import Evictor
+from controller.engine.importing import Importer
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
 from controller.engine.push import Pusher
@@ -74,6 +75,7 @@ class Applier:
         self._actor = actor
         self._monotonic = monotonic
         self._copier = Copier(world.registry, manifests)
+        self._importer = Importer(world.registry, world.archives, manifests, monotonic=monotonic)
         self._pusher = Pusher(world.registry, world.store, manifests)
         self._deleter = Deleter(world.registry, manifests)
 
@@ -137,7 +139,9 @@ class Applier:
             case Delete():
                 await self._deleter.delete(action)
                 return ""
-            case Import() | Build() | Pull():
+            case Import():
+                return await self._importer.import_image(action, advance)
+            case Build() | Pull():
                 raise UnprovenError("not there yet")
             case _:
                 assert_never(action)

@@ -111,9 +111,7 @@ class Offers:
         offered = Held(meant.digest, meant.media_type, published=published, filtered=bool(published) and meant.media_type in INDEX_TYPES)
         return await self._sized(registry, source.repository, offered, held, image.platforms)
 
-    async def _sized(
-        self, registry: Registry, repository: str, offered: Held, held: Fact[Held] | None, platforms: tuple[str, ...] = ()
-    ) -> Held:
+    async def _sized(self, registry: Registry, repository: str, offered: Held, held: Fact[Held] | None, platforms: tuple[str, ...] = ()) -> Held:
         """With its size, where it will have to be moved."""
         if isinstance(held, Present) and held.value.digest == offered.digest:
             return offered

@@ -13,6 +13,7 @@ from controller.engine.reconcile import Look, Pass, Reconciler
 from controller.engine.world import World
 from tests.support.builders import ADDRESS
 from tests.support.memory import Fault, MemoryHost, MemoryRegistry, layer_of, no_fault
+from tests.support.memory_sources import MemoryContexts, NoArchives
 from tests.support.memory_store import MemoryStore
 from tests.support.scene import Quiet
 
@@ -29,8 +30,8 @@ class Worlds:
         self.registry = MemoryRegistry(ADDRESS, self._maybe)
         self.upstream = MemoryRegistry("docker.io", self._maybe)
         self.hosts = {name: MemoryHost(name, [self.registry], self._maybe) for name in ("one", "two")}
-        self.store = MemoryStore()
-        self._world = World(self.registry, lambda _: (self.upstream,), self.hosts, self.store, lambda: self.now)
+        self.store, self.contexts = MemoryStore(), MemoryContexts()
+        self._world = World(self.registry, lambda _: (self.upstream,), self.hosts, NoArchives(), self.contexts, self.store, lambda: self.now)
         self.reconciler = Reconciler(self._world, actor="test")
 
     def _maybe(self, operation: str) -> None:
