@@ -10,9 +10,9 @@ from rich.text import Text
 
 from controller.cli.errors import Exit
 from controller.cli.loop import run_to_end
-from controller.cli.progress import ending, progress_on
+from controller.cli.progress import progress_on
 from controller.cli.tables import HELD_SIGN, HELD_STYLE
-from controller.domain.actions import HeldBack, Kind, Plan, Reason
+from controller.domain.actions import HeldBack, Kind, Plan, Reason, image_of
 from controller.domain.desired import Desired
 from controller.engine.apply import Outcome
 from controller.engine.doors import bringing_back, part, pulling, pushing
@@ -37,7 +37,7 @@ def through(files: tuple[Path, ...], state: str | None, actor: str, ask: Callabl
     """Look for what one command asks, do these kinds of its plan, and say what became of it."""
     setup = read(files_or_default(files))
     desired = ask(setup.desired)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
 
     async def work() -> tuple[Look, Plan, tuple[Outcome, ...]]:
         with locked(setup, state) as store:
@@ -52,21 +52,22 @@ def through(files: tuple[Path, ...], state: str | None, actor: str, ask: Callabl
 
 
 def _told(console: Console, look: Look, todo: Plan, outcomes: tuple[Outcome, ...]) -> int:
-    said = Console(stderr=True, soft_wrap=True, highlight=False)
+    """What was reached goes to standard output, a line each; progress, failures and reasons went to standard error."""
     if look.seen.unreachable:
-        said.print(f"error: {look.seen.unreachable}", style="red")
+        console.print(f"error: {look.seen.unreachable}", style="red")
         return Exit.UNREACHABLE
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        said.print(ending(outcome))
     blocking = [held for held in todo.held_back if held.reason is not Reason.KEPT]
     for held in blocking:
-        said.print(_held(held))
-    if failed or blocking:
+        console.print(_held(held))
+    if blocking or any(outcome.error for outcome in outcomes):
         return Exit.NOT_CONVERGED
+    out = Console(soft_wrap=True, highlight=False)
+    for outcome in outcomes:
+        out.print(f"{image_of(outcome.action)} {outcome.digest}")
     if not outcomes:
+        console.print("nothing to do: it is there already")
         for image in (image for each in look.sets for image in each.images):
-            console.print(f"{image.name}: nothing to do, the registry has it as {image.digest}", style="green")
+            out.print(f"{image.name} {image.digest}")
     return Exit.OK
 
 

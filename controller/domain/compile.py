@@ -194,8 +194,9 @@ class _Compiler:
             self._problems.append(Problem(place, repr(name), f"a host of the Wharf: {', '.join(sorted(self._host_names)) or 'it has none'}"))
 
     def _check_builder(self, name: str, place: Place) -> None:
+        self._check_host(name, place)
         engines = sorted(host.name for host in self._hosts)
-        if name not in engines:
+        if name in self._host_names and name not in engines:
             self._problems.append(Problem(place, repr(name), f"a host with an engine of its own: {', '.join(engines) or 'there is none'}"))
 
     def _once(self, known: dict[str, Place], value: str, place: Place, what: str, expected: str) -> None:

@@ -102,8 +102,8 @@ class Applier:
         return outcomes
 
     def _skipped(self, this: _Pass, action: Action, failed: Outcome) -> Outcome:
-        words = f"{action.host} stays as it is: the {failed.action.kind.lower()} before it failed"
-        outcome = Outcome(action, words, "", 0, 0.0)
+        words = f"it can't come to {action.host}" if isinstance(action, Pull) else f"it stays on {action.host}"
+        outcome = Outcome(action, f"{words}: the {failed.action.kind.lower()} before it failed", "", 0, 0.0)
         this.progress.finished(outcome)
         return outcome
 

@@ -44,6 +44,8 @@ class Observer:
         known = [(host, fact.value) for host in desired.hosts if isinstance(fact := hosts[host.name], Present)]
         copies = list(desired.copies(known))
         held = await self._registry_facts(desired, copies, registry_error, now)
+        last_pushed = self._last_pushed(known)
+        self._note_agreement(copies, hosts, held, last_pushed)
         offered = await self._offers.facts(desired, held, now)
         origins = await self._offers.origins(desired, copies, held)
         elsewhere = {} if registry_error else await self._elsewhere(copies, held)
@@ -56,7 +58,7 @@ class Observer:
             origins=origins,
             elsewhere=elsewhere,
             first_seen=self._first_seen(known, now),
-            last_pushed=self._last_pushed(known),
+            last_pushed=last_pushed,
             registry_error=registry_error,
         )
 
@@ -100,6 +102,21 @@ class Observer:
     def _last_pushed(self, known: Iterable[tuple[DesiredHost, HostState]]) -> dict[tuple[str, Target], str]:
         pushed = ((host.name, self._world.store.last_pushed(state.engine_id)) for host, state in known)
         return {(name, target): digest for name, by_target in pushed for target, digest in by_target.items()}
+
+    def _note_agreement(
+        self,
+        copies: Iterable[HostCopy],
+        hosts: Mapping[str, Fact[HostState]],
+        held: Mapping[Target, Fact[Held]],
+        known: Mapping[tuple[str, Target], str],
+    ) -> None:
+        """A host that has what the registry's tag means has pushed or pulled it, however: what it has there next is newer, and no conflict."""
+        for copy in copies:
+            fact, host = held.get(copy.target), hosts.get(copy.host.name)
+            if isinstance(fact, Present) and isinstance(host, Present) and fact.value.means(copy.image, copy.store):
+                digest = fact.value.digest
+                if known.get((copy.host.name, copy.target)) != digest:
+                    self._world.store.set_last_pushed(host.value.engine_id, copy.target, digest)
 
     async def _with_tag_times(self, hosts: dict[str, Fact[HostState]], copies: Iterable[HostCopy]) -> dict[str, Fact[HostState]]:
         """LastTagTime of what may be evicted: one inspect each, only where the grace period makes it matter."""

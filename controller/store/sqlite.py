@@ -108,7 +108,8 @@ class SqliteStore:
 
     def set_last_pushed(self, engine_id: str, target: Target, digest: str) -> None:
         """This engine's image is what the registry's tag meant at that time."""
-        self._write("INSERT OR REPLACE INTO last_pushed VALUES (?, ?, ?, ?)", (engine_id, target.repository, target.tag, digest))
+        if not self._read_only:
+            self._write("INSERT OR REPLACE INTO last_pushed VALUES (?, ?, ?, ?)", (engine_id, target.repository, target.tag, digest))
 
     def last_pushed(self, engine_id: str) -> Mapping[Target, str]:
         """By target, the digest that this engine last pushed or pulled."""

@@ -16,11 +16,12 @@ async def test_push_brings_a_host_image_to_the_registry_and_leaves_it_there(scen
     image_id = scene.build("cyroid/kali:1")
     done = door(scene, "push", "cyroid/kali:1", "--host", "local")
     assert done.code == 0, done.err
-    assert "✓ ^ push cyroid/kali:1 from local" in done.out
+    assert "✓ ^ push cyroid/kali:1 from local" in done.err
+    assert done.out == f"cyroid/kali:1 {(await tags_of(scene.registry, 'cyroid/kali'))['1']}\n"
     assert scene.tags_on_host() == {"cyroid/kali:1"}
     assert scene.pulled_back("cyroid/kali:1") == image_id
     again = door(scene, "push", "cyroid/kali:1", "--host", "local")
-    assert (again.code, "nothing to do" in again.out) == (0, True)
+    assert (again.code, again.out, "nothing to do" in again.err) == (0, done.out, True)
 
 
 async def test_a_failed_push_fails_the_command(scene: Scene) -> None:

@@ -73,11 +73,11 @@ def test_a_listing_is_remembered_for_refresh() -> None:
     """Upstream is asked for its tags once within `refresh`."""
     world, asking = a_world()
     wanted = asked(rule(TagChoice(newest=1)), refresh=3600.0)
-    world.reconcile(wanted)
-    world.reconcile(wanted)
+    world.look(wanted)
+    world.look(wanted)
     assert asking.operations.count("tags") == 1
     world.now += 3601
-    world.reconcile(wanted)
+    world.look(wanted)
     assert asking.operations.count("tags") == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.domain.actions import Copy, Push
 from tests.conftest import StartRegistry
-from tests.support.scene import Scene, client, publish, tags_of
+from tests.support.scene import Scene, client, tags_of
 
 NAME = "library/nginx:1"
 
@@ -19,24 +19,22 @@ def adopting(scene: Scene) -> tuple[str, str]:
 async def test_a_pulled_image_is_copied_from_upstream(either_scene: Scene) -> None:
     """Law 4: the registry has upstream's own bytes, though a push from a classic engine would have packed its layers anew."""
     scene = either_scene
-    name, repository = adopting(scene)
-    published = await publish(scene.internet, "library/nginx", "1")
-    scene.engine.docker("pull", "-q", name)
+    _, repository = adopting(scene)
+    published = await scene.pulled(NAME)
     done = await scene.apply()
     assert done.after.converged, done.after.plan
     assert [type(action) for action in done.before.plan.actions][:1] == [Copy]
-    assert await tags_of(scene.registry, repository) == {"1": published.digest}
+    assert await tags_of(scene.registry, repository) == {"1": published}
     assert scene.tags_on_host() == set()
 
 
 async def test_a_pulled_image_that_upstream_has_no_more_is_pushed_from_the_host(scene: Scene) -> None:
     """The host's copy is the last one: it is pushed, proven, and only then leaves."""
     name, repository = adopting(scene)
-    published = await publish(scene.internet, "library/nginx", "1")
-    scene.engine.docker("pull", "-q", name)
+    published = await scene.pulled(NAME)
     image_id = scene.id_on_host(name)
     async with client(scene.internet) as upstream:
-        await upstream.delete_manifest("library/nginx", published.digest)
+        await upstream.delete_manifest("library/nginx", published)
     done = await scene.apply()
     assert done.after.converged, done.after.plan
     assert [type(action) for action in done.before.plan.actions][:1] == [Push]
@@ -46,9 +44,8 @@ async def test_a_pulled_image_that_upstream_has_no_more_is_pushed_from_the_host(
 
 async def test_a_silent_upstream_does_not_keep_an_image_from_the_registry(scene: Scene) -> None:
     """A push takes nothing away, so it does not wait for somebody who may never answer."""
-    name, repository = adopting(scene)
-    await publish(scene.internet, "library/nginx", "1")
-    scene.engine.docker("pull", "-q", name)
+    _, repository = adopting(scene)
+    await scene.pulled(NAME)
     scene.internet.stop()
     done = await scene.apply()
     assert done.after.converged, done.after.plan
@@ -68,3 +65,17 @@ async def test_names_of_what_was_built_here_are_told_to_nobody(either_scene: Sce
     scene.images = [{"name": "docker.io/cyroid/other:1"}]
     await scene.look()
     assert "/v2/cyroid/other" in upstream.log.read_text(), "or the log would show nothing"
+
+
+async def test_a_newer_image_of_what_was_pulled_is_no_conflict(scene: Scene) -> None:
+    """The host had what the registry has: what it has under that name next is newer, and replaces it; the old one is held."""
+    name, repository = adopting(scene)
+    scene.host["absent"] = []
+    old = await scene.pulled(NAME)
+    assert (await scene.apply()).after.converged
+    new = await scene.pulled(NAME)
+    done = await scene.apply()
+    assert done.after.converged, done.after.plan
+    tags = await tags_of(scene.registry, repository)
+    assert (tags["1"], sorted(set(tags.values()))) == (new, sorted([old, new]))
+    assert scene.tags_on_host() == {name}

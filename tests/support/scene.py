@@ -86,6 +86,16 @@ class Scene:
         """Build an image of its own on the host; its Id."""
         return build_image(self.engine, tag, {"data": os.urandom(size)})
 
+    async def pulled(self, name: str) -> str:
+        """Publish an image on the upstream and pull it to the host as `<upstream's address>/<name>`; the digest that upstream knows it by."""
+        full = f"{self.internet.address}/{name}"
+        self.build(full)
+        self.engine.docker("push", "-q", full)
+        self.engine.docker("rmi", full)
+        self.engine.docker("pull", "-q", full)
+        repository, _, tag = name.rpartition(":")
+        return (await tags_of(self.internet, repository))[tag]
+
     def tags_on_host(self) -> set[str]:
         """Every tag of the engine."""
         with self.engine.client() as client:
