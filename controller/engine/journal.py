@@ -102,7 +102,7 @@ async def _remove_tag(host: Host, entry: JournalEntry) -> bool:
 async def settle(store: Store, host: Host, entry: JournalEntry, kind: StoreKind, prover: Prover, advance: Advance) -> None:
     """As `untag`, but an image's last name goes too, by Id, once the registry was shown to hold its content.
 
-    Raises UnprovenError when it does not, RemoteError when somebody does not answer or the engine refuses; then all stays, with its entry open.
+    Raises UnprovenError when it does not, RemoteError when the engine refuses or does not answer; then all stays, with its entry open.
     """
     image = None if entry.existed else await _image_of(host, entry)
     if image is not None and image.id == entry.image_id:
@@ -111,7 +111,10 @@ async def settle(store: Store, host: Host, entry: JournalEntry, kind: StoreKind,
         if len(image.tags) == 1:
             if image.used_by:
                 raise RefusedError(tried, f"{', '.join(image.used_by)} uses it", hint="it goes when the container is gone")
-            await prover.prove(Target(name.repository, name.tag), image, detail, kind, advance)
+            try:
+                await prover.prove(Target(name.repository, name.tag), image, detail, kind, advance)
+            except RemoteError as error:
+                raise UnprovenError(f"{tried}: it stays, as its content could not be read back: {error}") from None
         await _remove_same(host, entry, tried, proven=len(image.tags) == 1)
     store.close_push(entry)
 
