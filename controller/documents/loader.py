@@ -11,12 +11,10 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from controller.documents import explain
+from controller.documents.text_files import read_text
 from controller.documents.yaml_nodes import Document, read_documents
 from controller.domain.problems import DocumentsError, Place, Problem
 from controller.domain.spec import API_VERSION, ImageSet, Wharf
-
-MAX_FILE = 16 << 20
-"""Bytes. Ten thousand images take about one megabyte."""
 
 _KINDS: dict[str, type[Wharf | ImageSet]] = {"Wharf": Wharf, "ImageSet": ImageSet}
 
@@ -88,8 +86,9 @@ class _Reader:
 
     def read(self, file: Path) -> None:
         """Every document of a file."""
-        text = self._text(file)
-        if text is None:
+        text = read_text(file)
+        if isinstance(text, Problem):
+            self.problems.append(text)
             return
         documents, problems = read_documents(text, str(file))
         if not documents and not problems:
@@ -115,22 +114,6 @@ class _Reader:
 
     def _unreadable(self, error: OSError) -> None:
         self._problem(Path(str(error.filename)), error.strerror or "a folder that can't be read", "a folder that can be listed")
-
-    def _text(self, file: Path) -> str | None:
-        try:
-            with file.open("rb") as opened:
-                raw = opened.read(MAX_FILE + 1)
-            if len(raw) > MAX_FILE:
-                self._problem(file, f"more than {MAX_FILE >> 20} MiB", "a desired-state file")
-                return None
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start]
-            place = Place(str(file), before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-            self.problems.append(Problem(place, "bytes that are no UTF-8", "a text file"))
-        except OSError as error:
-            self._problem(file, error.strerror or str(error), "a file that can be read")
-        return None
 
     def _check(self, document: Document) -> list[Problem]:
         """Keep a document that fits its model; the problems of one that does not."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
 
 from controller.domain.actions import Evict
 from controller.domain.desired import Desired, HostCopy
-from controller.domain.errors import MovedError, RefusedError, UnprovenError
+from controller.domain.errors import MovedError, RefusedError
 from controller.domain.observation import HostState, Observation, Present
 from controller.domain.policy import eviction_verdict
-from controller.domain.ports import Advance, Host, ImageDetail, Removal
+from controller.domain.ports import Advance, Host
 from controller.engine.prove import Proof, Prover
+from controller.engine.remove import remove
 
 
 class Evictor:
@@ -32,7 +31,7 @@ class Evictor:
         proof = await self._prover.prove(action.target, action.copy.image, detail, action.copy.store, advance)
         async with self._looking.setdefault(host.name, asyncio.Lock()):
             copy = await _same_still(action, host, desired, seen)
-            await _remove(copy, host, detail)
+            await remove(host, copy.image, copy.tag, detail, f"evicting {copy.tag.familiar} from {host.name}")
         return proof
 
 
@@ -51,32 +50,3 @@ async def _same_still(action: Evict, host: Host, desired: Desired, seen: Observa
     if held is not None:
         raise RefusedError(f"evicting {action.tag.familiar} from {host.name}", held[1])
     return copy
-
-
-async def _remove(copy: HostCopy, host: Host, detail: ImageDetail) -> None:
-    if len(copy.image.tags) > 1:
-        _check(copy, await host.remove(str(copy.tag)), allowed=frozenset())
-        return
-    for reference in copy.image.repo_digests:
-        # An Id that several repositories know by digest answers 409: those names go first, the content stays with the tag.
-        if (reference.domain, reference.repository) != (copy.tag.domain, copy.tag.repository):
-            _check(copy, await host.remove(str(reference)), allowed=frozenset())
-    _check(copy, await host.remove(copy.image.id), allowed=frozenset({copy.image.id, *copy.image.manifests, *_chain(detail.diff_ids)}))
-
-
-def _check(copy: HostCopy, removal: Removal, *, allowed: frozenset[str]) -> None:
-    """Compare what the engine says that it deleted with what was proven."""
-    more = sorted(set(removal.deleted) - allowed)
-    if more:
-        raise UnprovenError(
-            f"evicting {copy.tag.familiar} from {copy.host.name}: the engine deleted more than was proven, {', '.join(more)}: "
-            "something moved this name at the same moment"
-        )
-
-
-def _chain(diff_ids: Sequence[str]) -> list[str]:
-    """The chain Ids by which a classic store names layers (image-spec, config.md, "Layer ChainID")."""
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        chain.append(f"sha256:{hashlib.sha256(f'{chain[-1]} {diff_id}'.encode()).hexdigest()}" if chain else diff_id)
-    return chain

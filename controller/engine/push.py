@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 from controller.domain.actions import Push
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError
-from controller.domain.observation import Held, HostImage, StoreKind
+from controller.domain.observation import StoreKind
 from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
-from controller.engine.manifests import Manifests, identities
+from controller.engine.journal import meaning_of, meant, named, settle, untag
+from controller.engine.manifests import Manifests
+from controller.engine.prove import Prover
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +22,11 @@ log = logging.getLogger(__name__)
 class Pusher:
     """Pushes from engines into one registry."""
 
-    def __init__(self, registry: Registry, store: Store, manifests: Manifests) -> None:
+    def __init__(self, registry: Registry, store: Store, manifests: Manifests, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._store = store
         self._manifests = manifests
+        self._monotonic = monotonic
 
     async def push(self, action: Push, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance) -> str:
         """Do it, and give the digest that the registry's tag means afterwards, as read back. `address` is the registry as the engine reaches it.
@@ -35,7 +40,7 @@ class Pusher:
             if not entry.existed:
                 await host.tag(action.image_id, entry.reference)
             await host.push(entry.reference, advance)
-            pushed = await self._meant(action.target, action.image_id, kind)
+            pushed = await meant(self._registry, self._manifests, action.target, action.image_id, kind)
             if not pushed:
                 raise UnprovenError(f"{action.target}: pushed from {action.host}, but the registry's tag means another image")
             self._store.set_last_pushed(engine_id, action.target, pushed)
@@ -44,23 +49,31 @@ class Pusher:
         return pushed
 
     async def recover(self, host: Host, engine_id: str, kind: StoreKind) -> None:
-        """After a crash, or when an engine could not be asked: finish what pushes from this engine left.
+        """After a crash, or when somebody could not be asked: finish what pushes, builds and pulls left on this engine.
 
-        One that had reached the registry is remembered as pushed, or the next build would be a conflict; every tag of ours is taken off.
+        What had reached the registry is remembered as pushed, or the next build would be a conflict. Every tag of ours is taken off; one that is an
+        image's last name only when the registry was shown to hold its content.
         """
+        prover = Prover(self._registry, self._monotonic)
         for entry in self._store.open_pushes(engine_id):
-            repository, _, tag = entry.reference.partition("/")[2].rpartition(":")
-            target = Target(repository, tag)
             try:
-                pushed = await self._meant(target, entry.image_id, kind)
-            except NotFoundError:
-                pushed = ""
-            except RemoteError as error:
-                log.warning("what became of the push of %s is not known yet: %s", entry.reference, error)
-                continue
-            if pushed:
-                self._store.set_last_pushed(engine_id, target, pushed)
-            await untag(self._store, host, entry)
+                await self._finish(entry, host, kind, prover)
+            except (RemoteError, UnprovenError) as error:
+                log.warning("the tag %s stays on %s for now: %s", entry.reference, host.name, error)
+
+    async def _finish(self, entry: JournalEntry, host: Host, kind: StoreKind, prover: Prover) -> None:
+        known = entry if entry.image_id else await named(self._store, host, entry)
+        if known is None:
+            return
+        repository, _, tag = known.reference.partition("/")[2].rpartition(":")
+        target = Target(repository, tag)
+        try:
+            pushed = await meant(self._registry, self._manifests, target, known.image_id, kind)
+        except NotFoundError:
+            pushed = ""
+        if pushed:
+            self._store.set_last_pushed(known.engine_id, target, pushed)
+        await settle(self._store, host, known, kind, prover, lambda _: None)
 
     async def _still_means(self, host: Host, reference: str, image_id: str) -> None:
         found = await host.inspect(reference)
@@ -68,7 +81,7 @@ class Pusher:
             raise MovedError(f"{reference} on {host.name}: the plan saw {image_id[:19]}, it means {found.id[:19]} now: look again")
 
     async def _journalled(self, action: Push, host: Host, engine_id: str, reference: str) -> JournalEntry:
-        there = await self._meaning_of(host, reference)
+        there = await meaning_of(host, reference)
         ours = any((entry.reference, entry.image_id, entry.existed) == (reference, there, False) for entry in self._store.open_pushes(engine_id))
         if there not in {"", action.image_id} and not ours:
             raise RefusedError(
@@ -80,45 +93,3 @@ class Pusher:
         entry = JournalEntry(host.name, engine_id, action.image_id, reference, existed)
         self._store.open_push(entry)
         return entry
-
-    async def _meaning_of(self, host: Host, reference: str) -> str:
-        """The Id of what a name means; "" for nothing."""
-        try:
-            return (await host.inspect(reference)).id
-        except NotFoundError:
-            return ""
-
-    async def _meant(self, target: Target, image_id: str, kind: StoreKind) -> str:
-        """The digest that the registry's tag means, if that is this image; "" if it is another one. Success is what was read back (law 5)."""
-        found = await self._registry.manifest(target.repository, target.tag)
-        whole = await self._manifests.whole(self._registry, target.repository, found.digest)
-        return found.digest if Held(found.digest, identities=identities(whole)).means(HostImage(image_id, ()), kind) else ""
-
-
-async def untag(store: Store, host: Host, entry: JournalEntry) -> None:
-    """Take a push's tag off again if it still means that image, and close its journal entry.
-
-    Never the image's last name: the engine would delete what was not proven to be elsewhere. Then, and when the engine can't be asked, the entry
-    stays open: the tag stays ours, the next pass tries again, and the next push under this name takes it over.
-    """
-    try:
-        gone = entry.existed or await _remove_tag(host, entry)
-    except NotFoundError:
-        gone = True
-    except RemoteError as error:
-        log.warning("the tag %s stays on %s for now: %s", entry.reference, host.name, error)
-        return
-    if gone:
-        store.close_push(entry)
-
-
-async def _remove_tag(host: Host, entry: JournalEntry) -> bool:
-    """Whether the tag is ours no more: taken off, or moved on by somebody."""
-    there = await host.inspect(entry.reference)
-    if there.id != entry.image_id:
-        return True
-    if len(there.tags) < 2:  # noqa: PLR2004 - ours and at least one of the operator's
-        log.info("%s is the last name of %s on %s: it stays", entry.reference, entry.image_id[:19], host.name)
-        return False
-    await host.remove(entry.reference)
-    return True

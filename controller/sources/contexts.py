@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
@@ -202,6 +203,8 @@ def _real_dockerfile(source: BuildSource, dockerfile: str) -> str:
     real = os.path.realpath(os.path.join(top, dockerfile))  # noqa: PTH118 - a name's bytes may be no text
     if os.path.isabs(dockerfile) or os.path.commonpath([top, real]) != top:  # noqa: PTH117 - the same
         raise CorruptError(tried, "it is outside of the folder", hint="an engine gets the folder only: move the Dockerfile into it")
+    if not os.path.isdir(top):  # noqa: PTH112 - the same
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), top)
     if not os.path.isfile(real):  # noqa: PTH113 - the same
         raise NotFoundError(tried, "there is no such file", hint="`dockerfile` is relative to the context")
     return os.path.relpath(real, top)

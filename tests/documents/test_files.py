@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.documents.loader import MAX_FILE, load
+from controller.documents.loader import load
+from controller.documents.text_files import MAX_FILE
 from controller.domain.problems import DocumentsError
 from tests.documents.texts import image_set, said, wharf
 

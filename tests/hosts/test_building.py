@@ -22,7 +22,7 @@ from controller.hosts.buildkit import Log, Vertex, decoded
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.credentials import Login
 from controller.sources.contexts import FolderContexts
-from tests.support.folders import source_of, with_shell
+from tests.support.folders import sleeping, source_of, with_shell
 from tests.support.hostile import Asked, Then, hostile, reply
 from tests.support.servers import EngineServer
 
@@ -126,17 +126,6 @@ async def test_a_large_folder_goes_out_as_it_is_read(either_engine: EngineServer
     await host.close()
 
 
-def _sleeping(word: str) -> bool:
-    """Whether a process of this machine has that word in its command line."""
-    found = False
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found = found or path.read_bytes().split(b"\0")[:2] == [b"sleep", word.encode()]
-        except OSError:
-            continue
-    return found
-
-
 async def test_cancelling_ends_the_engines_build(running_engine: EngineServer, tmp_path: Path) -> None:
     """When the cancelling has ended, so has the thread; the engine stops the step, and no tag is made."""
     word = "98761" if "legacy" in str(running_engine.home) else "98762"
@@ -144,13 +133,13 @@ async def test_cancelling_ends_the_engines_build(running_engine: EngineServer, t
     source = source_of(tmp_path, {"Dockerfile": f"FROM scratch\nCOPY shell /\nRUN sleep {word}; true\n"})
     building = asyncio.create_task(_built(running_engine, source))
     async with asyncio.timeout(100):
-        while not _sleeping(word):
+        while not sleeping(word):
             assert not building.done(), building.result()
             await asyncio.sleep(0.05)
         building.cancel()
         with pytest.raises(asyncio.CancelledError):
             await building
-        while _sleeping(word):  # noqa: ASYNC110 - another program's end has no event
+        while sleeping(word):  # noqa: ASYNC110 - another program's end has no event
             await asyncio.sleep(0.05)
     with running_engine.client() as client:
         assert not client.images.list(TAG)

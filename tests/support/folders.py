@@ -37,3 +37,14 @@ def with_shell(top: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(found if path == f"/bin/{program}" else Path(path).resolve(), copy)
     return top
+
+
+def sleeping(word: str) -> bool:
+    """Whether `sleep word` runs on this machine: a step of a build, seen from outside."""
+    found = False
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found = found or path.read_bytes().split(b"\0")[:2] == [b"sleep", word.encode()]
+        except OSError:
+            continue  # It ended in this moment.
+    return found
