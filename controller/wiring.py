@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from controller.domain.compile import compile_desired, registry_address
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
 from controller.domain.observation import HostState
-from controller.domain.ports import Archives, Host, Registry, Store
-from controller.domain.reference import Reference, Target, parse
+from controller.domain.ports import Archives, ArchiveWriter, Host, Registry, Store
+from controller.domain.reference import Reference, Target, parse, split_domain
 from controller.domain.spec import Access, Upstream, WharfSpec
 from controller.domain.texts import RegistryUrl
 from controller.engine.reconcile import Reconciler
@@ -27,6 +27,7 @@ from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
 from controller.sources.archives import ImageArchives
 from controller.sources.contexts import FolderContexts
+from controller.sources.writing import open_writer
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -166,7 +167,21 @@ def _checked(url: str) -> str:
         raise UsageError(f"--registry {url}: expected a URL such as http://127.0.0.1:5000, without a path and without credentials") from None
 
 
+def archive_to(path: Path | None) -> AbstractAsyncContextManager[ArchiveWriter]:
+    """An archive that is written to a file, or to standard output."""
+    return open_writer(path)
+
+
 def place_of(setup: Setup | None, registry: Registry) -> Locate:
     """Where in the registry a name belongs: as the files say for what is adopted; without files, a name without a domain is local."""
     desired = setup.desired if setup else Desired("", frozenset({registry.address}))
     return lambda name: desired.locate(name, adopted=True)
+
+
+def repository_of(setup: Setup | None, registry: Registry, name: str) -> str:
+    """The repository that a name means, as a set would write it: local without a domain; the registry's own address stands for none."""
+    reference, (domain, rest) = parse(name), split_domain(name.partition("@")[0])
+    if domain:
+        own = (setup.desired.addresses if setup else frozenset()) | {registry.address}
+        return reference.repository if domain in own else reference.registry_repository
+    return rest.partition(":")[0]

@@ -14,14 +14,15 @@ from rich.text import Text
 from controller.cli.errors import Exit
 from controller.cli.loop import run_to_end
 from controller.domain.archived import Packing
-from controller.domain.errors import UnreachableError, WharfError
+from controller.domain.errors import RemoteError, UnreachableError, WharfError
 from controller.domain.ports import Advance
-from controller.domain.reference import Target, parse_local
+from controller.domain.reference import Target, parse, parse_local
 from controller.domain.texts import size
+from controller.engine.exporting import Exporter
 from controller.engine.importing import Imported, Importer
 from controller.engine.manifests import Manifests
 from controller.settings import files_or_default
-from controller.wiring import Locate, image_archives, open_registry, place_of, read
+from controller.wiring import Locate, archive_to, image_archives, open_registry, place_of, read, repository_of
 
 
 def import_(paths: Sequence[str], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...]) -> int:
@@ -39,6 +40,30 @@ def import_(paths: Sequence[str], name: str | None, registry: str | None, compre
             return worst
 
     return run_to_end(work())
+
+
+def export(name: str, out: Path | None, platform: str, registry: str | None, files: tuple[Path, ...]) -> int:
+    """`wharf export`."""
+    reference = parse(name)
+    setup = None if registry else read(files_or_default(files))
+
+    async def work() -> None:
+        async with open_registry(setup, registry) as found:
+            await found.ping()
+            repository = repository_of(setup, found, name)
+            with _bar(str(out or name)) as advance:
+                async with archive_to(out) as writer:
+                    done = await Exporter(found).export(repository, reference, platform, writer, advance)
+        for note in done.notes:
+            _note(f"{name}: {note}")
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{name}  {done.digest}  {size(done.bytes)}")
+
+    try:
+        run_to_end(work())
+    except RemoteError as error:
+        _complain(name, error)
+        return Exit.UNREACHABLE if isinstance(error, UnreachableError) else Exit.NOT_CONVERGED
+    return Exit.OK
 
 
 def _badness(code: Exit) -> int:

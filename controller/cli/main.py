@@ -128,8 +128,8 @@ _FILES = click.option(
 @_REGISTRY
 @click.option(
     "--compression",
-    type=click.Choice([*Packing]),
-    default=Packing.FAST,
+    type=click.Choice([each.value for each in Packing]),
+    default=Packing.FAST.value,
     show_default=True,
     help="How plain layers are packed; engines before 23 can't read zstd.",
 )
@@ -140,6 +140,20 @@ def import_(paths: tuple[str, ...], name: str | None, registry: str | None, comp
     Exit code 0: all imported; 2: an image failed; 1: a file or usage error; 3: the registry could not be reached.
     """
     return archives.import_(paths, name, registry, compression, files)
+
+
+@wharf.command()
+@click.argument("name")
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file; default: standard output.")
+@click.option("--platform", default="", metavar="OS/ARCH", help="Only this platform of an image that has several.")
+@_REGISTRY
+@_FILES
+def export(name: str, out: Path | None, platform: str, registry: str | None, files: tuple[Path, ...]) -> int:
+    """Write the image NAME of the registry as one tar: an OCI layout, which `docker load` takes as well.
+
+    Exit code 0: written; 2: the registry lacks it, or a part of it is damaged; 1: a file or usage error; 3: the registry could not be reached.
+    """
+    return archives.export(name, out, platform, registry, files)
 
 
 @wharf.command()

@@ -104,7 +104,7 @@ class Headers:
             return None
         if len(block) < SECTOR:
             raise self._corrupt("it ends in the middle of a header")
-        said = self._number(block[148:156])
+        said = _octal(block[148:156])
         if said not in {sum(block) - sum(block[148:156]) + 8 * 32, _signed_sum(block)}:
             where = "it begins with no tar header" if self._count == 1 else f"the header at byte {self._sectors.position - SECTOR} is damaged"
             raise self._corrupt(where)
@@ -162,10 +162,9 @@ class Headers:
         if field[0] & 0x80:
             number = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
         else:
-            text = field.strip(b" \0") or b"0"
-            if not all(each in b"01234567" for each in text):
-                raise self._corrupt(f"a header with a number {text[:12]!r}")
-            number = int(text, 8)
+            number = _octal(field)
+            if number < 0:
+                raise self._corrupt(f"a header with a number {field!r}")
         return self._sane(number)
 
     def _decimal(self, text: str) -> int:
@@ -186,6 +185,12 @@ def clean(name: str) -> str:
     """A member's name without `./` and double slashes; "" when it is absolute or leads out of the archive."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     return "" if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+def _octal(field: bytes) -> int:
+    """A number as most tars write it; -1 for what is none."""
+    text = field.strip(b" \0") or b"0"
+    return int(text, 8) if all(each in b"01234567" for each in text) else -1
 
 
 def _own_name(block: bytes) -> str:

@@ -1,0 +1,115 @@
+"""Writing an archive: one tar, to a file that appears only when it is whole, or to standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from controller.domain.errors import CorruptError, UsageError
+from controller.sources.tar import SECTOR
+
+_PART = ".part"
+
+
+class TarWriter:
+    """Fulfils `domain.ports.ArchiveWriter`. The same content gives the same bytes: no times, no owners."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._name = name
+
+    async def document(self, name: str, data: bytes) -> None:
+        """Append a small member."""
+        await self._write(_header(name, len(data)) + data + _padding(len(data)))
+
+    async def blob(self, name: str, size: int, chunks: AsyncIterator[bytes]) -> None:
+        """Append a member as its bytes come."""
+        await self._write(_header(name, size))
+        written = 0
+        async for chunk in chunks:
+            written += len(chunk)
+            if written > size:
+                break
+            await self._write(chunk)
+        if written != size:
+            found = f"more than {size}" if written > size else written
+            raise CorruptError(f"reading {name}", f"{found} bytes, {size} by its manifest", hint="the registry's storage is damaged")
+        await self._write(_padding(size))
+
+    async def finish(self) -> None:
+        """The end of the tar."""
+        await self._write(bytes(2 * SECTOR))
+
+    async def _write(self, data: bytes) -> None:
+        await finished(lambda: self._written(data))
+
+    def _written(self, data: bytes) -> None:
+        left = memoryview(data)
+        with _explained(self._name):
+            while left:
+                left = left[os.write(self._fd, left) :]
+
+
+@asynccontextmanager
+async def open_writer(path: Path | None) -> AsyncIterator[TarWriter]:
+    """A writer to a file, or to standard output; UsageError when nothing can be written there."""
+    if path is None:
+        if sys.stdout.isatty():
+            raise UsageError("an archive is nothing for a terminal: name a file with -o, or send it to a program")
+        writer = TarWriter(sys.stdout.fileno(), "standard output")
+        yield writer
+        await writer.finish()
+        return
+    part = path.with_name(path.name + _PART)
+    with _explained(str(part)):
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        writer = TarWriter(fd, str(part))
+        try:
+            yield writer
+            await writer.finish()
+            await finished(lambda: os.fsync(fd))
+        finally:
+            os.close(fd)
+        with _explained(str(path)):
+            part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+async def finished(step: Callable[[], None]) -> None:
+    """Do a step in a thread and wait for its end, also when its caller is cancelled: its file must not be closed before."""
+    doing = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What the system says of a file that is written, as our error; a reader that went away stays what it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"writing {name}: {error.strerror or error}") from None
+
+
+def _header(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % SECTOR)
