@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -23,6 +24,32 @@ async def fill(url: str, repositories: list[str], tags: list[str]) -> None:
                 group.create_task(_repository(client, repository, number, tags))
     finally:
         await client.close()
+
+
+async def fill_layered(url: str, repositories: list[str], tags: list[str], base: int, own: int, layers: int = 1) -> None:
+    """An image under each tag of each repository: a base that all share, and layers of its own, of random bytes, so many each."""
+    client = RegistryClient(url)
+    shared, first = _random("base", base), ""
+    try:
+        for repository in repositories:
+            if not (first and await client.mount(repository, digest_of(shared), first)):
+                await client.write_blob(repository, _blob(shared), _once(shared))
+            first = first or repository
+            for tag in tags:
+                stored = [shared]
+                for number in range(layers):
+                    stored.append(_random(f"{repository}:{tag}:{number}", own))
+                    await client.write_blob(repository, _blob(stored[-1]), _once(stored[-1]))
+                config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Labels": {"of": f"{repository}:{tag}"}}}).encode()
+                await client.write_blob(repository, _blob(config), _once(config))
+                await client.put_manifest(repository, tag, _manifest(config, *stored))
+    finally:
+        await client.close()
+
+
+def _random(seed: str, size: int) -> bytes:
+    """As packed layers are, for all who handle them: incompressible."""
+    return random.Random(seed).randbytes(size)
 
 
 async def ask(urls: list[str]) -> int:
@@ -55,11 +82,12 @@ async def _repository(client: RegistryClient, repository: str, number: int, tags
         await client.put_manifest(repository, tag, _manifest(config, layer))
 
 
-def _manifest(config: bytes, layer: bytes) -> Manifest:
+def _manifest(config: bytes, *layers: bytes) -> Manifest:
     def entry(kind: str, data: bytes) -> dict[str, object]:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest_of(data), "size": len(data)}
 
-    said = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry("config.v1+json", config), "layers": [entry("layer.v1.tar", layer)]}
+    listed = [entry("layer.v1.tar", layer) for layer in layers]
+    said = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry("config.v1+json", config), "layers": listed}
     return parse_manifest(json.dumps(said).encode())
 
 

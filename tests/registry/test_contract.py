@@ -74,6 +74,32 @@ async def test_absent_is_said_as_absent(subject: Registry, identifier: str) -> N
     assert await subject.tags("cyroid/none") == []
 
 
+@pytest.mark.parametrize("start", [1, 4096, len(LAYER) - 1])
+async def test_a_blob_is_read_from_a_byte_on(subject: Registry, start: int) -> None:
+    """The rest of it, and nothing before."""
+    await _push(subject, "cyroid/kali", "1")
+    async with subject.read_blob("cyroid/kali", digest_of(LAYER), start) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == LAYER[start:]
+
+
+async def test_a_blob_is_offered(subject: Registry) -> None:
+    """Where the repository has it, that is all; where it has not, an upload is open, which takes it. Another repository may be named as its home."""
+    await _push(subject, "cyroid/kali", "1")
+    assert not await subject.offer("cyroid/kali", digest_of(LAYER), "cyroid/kali")
+    assert not await subject.offer("tools/base", digest_of(LAYER), "cyroid/kali")
+    assert await _read(subject, "tools/base", digest_of(LAYER)) == LAYER
+    upload = await subject.offer("tools/base", digest_of(b"new"), "tools/base")
+    assert upload
+    await subject.write_blob("tools/base", Descriptor("", digest_of(b"new"), 3), _once(b"new"), upload)
+    assert await _read(subject, "tools/base", digest_of(b"new")) == b"new"
+
+
+async def test_referrers_where_the_registry_lacks_the_api(subject: Registry) -> None:
+    """None, which is not the same as an empty list."""
+    put = await _push(subject, "cyroid/kali", "1")
+    assert await subject.referrers("cyroid/kali", put.digest) is None
+
+
 async def test_a_blob_with_other_bytes_is_refused(subject: Registry) -> None:
     """The digest is checked on arrival, and nothing is kept."""
     claimed = digest_of(b"other")
