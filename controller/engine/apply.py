@@ -13,15 +13,17 @@ from typing import Protocol, assert_never
 from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
 from controller.domain.desired import Desired
 from controller.domain.errors import UnprovenError, WharfError
-from controller.domain.observation import HostState, Observation, Present
-from controller.domain.ports import Advance, AuditEntry
+from controller.domain.observation import HostState, Observation, Present, StoreKind
+from controller.domain.ports import Advance, AuditEntry, Host
 from controller.domain.reference import Target
+from controller.engine.building import Builder
 from controller.engine.copy import Copier
 from controller.engine.delete import Deleter
 from controller.engine.evict import Evictor
 from controller.engine.importing import Importer
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
+from controller.engine.pulling import Puller
 from controller.engine.push import Pusher
 from controller.engine.world import World
 
@@ -64,6 +66,7 @@ class _Pass:
     desired: Desired
     seen: Observation
     progress: Progress
+    prover: Prover
     evictor: Evictor
 
 
@@ -77,11 +80,14 @@ class Applier:
         self._copier = Copier(world.registry, manifests)
         self._importer = Importer(world.registry, world.archives, manifests, monotonic=monotonic)
         self._pusher = Pusher(world.registry, world.store, manifests)
+        self._builder = Builder(world.registry, world.store, manifests, world.contexts, monotonic=monotonic)
+        self._puller = Puller(world.registry, world.store, manifests)
         self._deleter = Deleter(world.registry, manifests)
 
     async def apply(self, plan: Plan, desired: Desired, seen: Observation, progress: Progress) -> tuple[Outcome, ...]:
         """Do every action of the plan; its outcomes in the plan's order. Failures are outcomes, not exceptions."""
-        this = _Pass(desired, seen, progress, Evictor(Prover(self._world.registry, self._monotonic)))
+        prover = Prover(self._world.registry, self._monotonic)
+        this = _Pass(desired, seen, progress, prover, Evictor(prover))
         slots = asyncio.Semaphore(IMAGES_AT_ONCE)
         busy: dict[str, asyncio.Lock] = {}
         images = [list(group) for _, group in groupby(plan.actions, key=lambda action: action.target)]
@@ -130,9 +136,7 @@ class Applier:
             case Copy():
                 return await self._copier.copy(action, self._world.upstreams(action.source.domain), advance)
             case Push():
-                state = _state(this.seen, action.host)
-                address = next(host.registry_address for host in this.desired.hosts if host.name == action.host)
-                return await self._pusher.push(action, self._world.hosts[action.host], state.engine_id, state.store, address, advance)
+                return await self._pusher.push(action, *self._place(this, action.host), advance)
             case Evict():
                 proof = await this.evictor.evict(action, self._world.hosts[action.host], this.desired, this.seen, advance)
                 return proof.digest
@@ -141,10 +145,18 @@ class Applier:
                 return ""
             case Import():
                 return await self._importer.import_image(action, advance)
-            case Build() | Pull():
-                raise UnprovenError("not there yet")
+            case Build():
+                return await self._builder.build(action, *self._place(this, action.host), advance, prover=this.prover)
+            case Pull():
+                return await self._puller.pull(action, *self._place(this, action.host), advance)
             case _:
                 assert_never(action)
+
+    def _place(self, this: _Pass, name: str) -> tuple[Host, str, StoreKind, str]:
+        """A host, its engine's ID and store, and the registry's address as that engine reaches it."""
+        state = _state(this.seen, name)
+        address = next(host.registry_address for host in this.desired.hosts if host.name == name)
+        return self._world.hosts[name], state.engine_id, state.store, address
 
     def _record(self, outcome: Outcome) -> None:
         action = outcome.action
@@ -197,5 +209,5 @@ def _before(action: Action) -> str:
 def _state(seen: Observation, host: str) -> HostState:
     fact = seen.hosts[host]
     if not isinstance(fact, Present):
-        raise UnprovenError(f"{host} was not seen, so nothing is pushed from it")
+        raise UnprovenError(f"{host} was not seen, so nothing is done with it")
     return fact.value

@@ -50,8 +50,8 @@ class Puller:
         try:
             found = await self._registry.manifest(target.repository, target.tag)
         except NotFoundError:
-            raise MovedError(f"{target}: the plan saw {action.digest[:19]} in the registry and it is gone: look again") from None
-        if found.digest != action.digest:
+            raise MovedError(f"{target}: the plan saw {action.digest[:19] or 'it'} in the registry and it is gone: look again") from None
+        if action.digest and found.digest != action.digest:
             raise MovedError(f"{target}: the plan saw {action.digest[:19]} in the registry, and it is {found.digest[:19]} now: look again")
         whole = await self._manifests.whole(self._registry, target.repository, found.digest)
         return Held(found.digest, identities=identities(whole))
