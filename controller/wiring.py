@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.documents.loader import load
-from controller.domain.compile import compile_desired, registry_address
+from controller.documents.catalog import read_catalog
+from controller.documents.loader import Documents, load
+from controller.domain.compile import CatalogImage, Catalogs, compile_desired, registry_address
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
 from controller.domain.observation import HostState
 from controller.domain.ports import Archives, ArchiveWriter, Host, Registry, Store
+from controller.domain.problems import DocumentsError
 from controller.domain.reference import Reference, Target, parse, split_domain
 from controller.domain.spec import Access, Upstream, WharfSpec
 from controller.domain.texts import RegistryUrl
@@ -46,9 +48,19 @@ class Setup:
 def read(paths: Sequence[Path]) -> Setup:
     """Read and check the files; DocumentsError with every problem."""
     documents = load(paths)
-    desired = compile_desired(documents.wharfs, documents.sets)
+    desired = compile_desired(documents.wharfs, documents.sets, _catalogs(documents))
     located = documents.wharfs[0]
     return Setup(desired, located.value.spec, Path(located.file).absolute().parent, documents.files)
+
+
+def _catalogs(documents: Documents) -> Catalogs:
+    """What the catalogs hold that the sets name; DocumentsError with all that is wrong in them."""
+    folders = {located.resolve(entry.catalog) for located in documents.sets for entry in located.value.spec.images if entry.catalog}
+    read_all = {folder: read_catalog(Path(folder)) for folder in sorted(folders)}
+    problems = [problem for _, found in read_all.values() for problem in found]
+    if problems:
+        raise DocumentsError(problems)
+    return {folder: [CatalogImage(each.name, each.context, each.place) for each in entries] for folder, (entries, _) in read_all.items()}
 
 
 @asynccontextmanager

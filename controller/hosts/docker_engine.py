@@ -47,6 +47,7 @@ class DockerHost:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"engine-{name}")
         self._local = threading.local()
         self._clients: list[Client] = []
+        self._building = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -93,10 +94,14 @@ class DockerHost:
         await self._do(f"pulling {reference}", lambda client: pull.run(client, reference, login), pull.cancel)
 
     async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
-        """Build a tar of a folder by BuildKit where the engine has it; the image's Id, as the tag means it afterwards. Cancelling ends it."""
+        """Build a tar of a folder by BuildKit where the engine has it; the image's Id, as the tag means it afterwards. Cancelling ends it.
+
+        One at a time: of two builds at once that have a step in common, 20.10 fails one with "duplicate output".
+        """
         login = await self._login_for(request.tag)
         build = Build(f"building {request.tag} on {self._name}", request, context, advance)
-        return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build.cancel)
+        async with self._building:
+            return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build.cancel)
 
     async def _login_for(self, reference: str) -> Login | None:
         """The login, for a name under the registry's own address only: there is none of Docker Hub or of nobody here (law 7)."""

@@ -56,7 +56,7 @@ def test_plan_as_json(work: Scene) -> None:
         ("Copy", NGINX, None, "Missing"),
     ]
     assert all(row["bytes"] > 0 for row in entry["actions"])
-    assert [(row["action"], row["image"], row["reason"]) for row in entry["heldBack"]] == [("Import", "cyroid/win:1", "NotSupported")]
+    assert [(row["action"], row["image"], row["reason"]) for row in entry["heldBack"]] == [("Import", "cyroid/win:1", "NotFound")]
     assert yaml.safe_load(wharf("plan", "-o", "yaml", work.file, state=work.state).out) == done.json
 
 
