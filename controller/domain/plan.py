@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from controller.domain.actions import BRINGS, Action, Basis, Copy, Delete, Evict, HeldBack, Import, Kind, Plan, Pull, Push, Reason
-from controller.domain.case import Case
+from controller.domain.case import Case, short
 from controller.domain.desired import Desired, DesiredHost, HostCopy
 from controller.domain.observation import Absent, Held, HostState, Observation, Present, Unknown
 from controller.domain.reference import Reference, Target
@@ -169,11 +169,24 @@ def _missing_on_hosts(desired: Desired, seen: Observation, brought: Collection[T
             continue
         there = {name for image in state.images for tag in image.tags for name in desired.names_of(tag)}
         for reference in sorted(host.present - there):
-            yield _pull(desired, seen, host, reference, brought)
+            target = desired.place_of(host, reference)
+            rival = next((image for image in state.images if any(_own_name(desired, tag) == target for tag in image.tags)), None)
+            held = seen.registry.get(target)
+            if rival is None or (isinstance(held, Present) and held.value.means(rival, state.store)):
+                yield _pull(desired, seen, host, reference, target, brought)
+            else:
+                message = f"under the registry's own name it is another image there, {short(rival.id)}; remove or rename that tag"
+                yield HeldBack(str(target), Kind.PULL, host.name, Reason.CONFLICT, message, desired.sets_of(target), 0, target)
 
 
-def _pull(desired: Desired, seen: Observation, host: DesiredHost, reference: Reference, brought: Collection[Target]) -> Action | HeldBack:
-    target = desired.place_of(host, reference)
+def _own_name(desired: Desired, tag: Reference) -> Target | None:
+    """The place that a tag under the registry's own address names; None for another tag."""
+    return Target(tag.repository, tag.tag) if tag.domain in desired.addresses else None
+
+
+def _pull(
+    desired: Desired, seen: Observation, host: DesiredHost, reference: Reference, target: Target, brought: Collection[Target]
+) -> Action | HeldBack:
     sets, words = desired.sets_of(target), f"`present` of {host.name} names it"
     match seen.registry.get(target):
         case Present(held):

@@ -49,7 +49,7 @@ def _from_source(case: Case, entry: DesiredImage, source: Source) -> Found:
             if isinstance(source, BuildSource) and source.on in case.unknown_hosts and not (held and _same(source, held, offered)):
                 yield case.held(Kind.BUILD, Reason.UNKNOWN, f"{source.on}, which builds it, could not be asked")
             elif held is None or not _same(source, held, offered):
-                yield _bring(case, entry, source, offered, held)
+                yield _unless_rivalled(case, _bring(case, entry, source, offered, held))
         case Unknown(why):
             yield case.held(_kind(source), Reason.UNKNOWN, why)
         case Absent() if held is None:
@@ -133,14 +133,19 @@ def _push_adopted(case: Case, otherwise: HeldBack) -> Found:
 
 def _push(case: Case, copies: list[HostCopy]) -> Found:
     """What goes from a host to the registry; nothing whose way there is blocked by another image under the registry's own name."""
-    for pushed in _pushes(case, copies):
-        row = _from_origin(case, pushed)
-        rival = next((copy for copy in case.copies if isinstance(row, Push) and _is_rival(case, row, copy)), None)
-        if rival is None:
-            yield row
-        else:
-            message = f"{rival.tag.familiar} on {rival.host.name} is another image, {short(rival.image.id)}; remove or rename that tag"
-            yield case.held(Kind.PUSH, Reason.CONFLICT, message, rival)
+    for row in _pushes(case, copies):
+        yield _unless_rivalled(case, _from_origin(case, row))
+
+
+def _unless_rivalled(case: Case, row: Action | HeldBack) -> Action | HeldBack:
+    """Held back where its way to the registry is blocked: the host has another image under the registry's own name, which would be taken away."""
+    if not isinstance(row, Push | Build):
+        return row
+    rival = next((copy for copy in case.copies if _is_rival(case, row, copy)), None)
+    if rival is None:
+        return row
+    message = f"{rival.tag.familiar} on {rival.host.name} is another image, {short(rival.image.id)}; remove or rename that tag"
+    return case.held(row.kind, Reason.CONFLICT, message, rival)
 
 
 def _from_origin(case: Case, row: Action | HeldBack) -> Action | HeldBack:
@@ -154,8 +159,9 @@ def _from_origin(case: Case, row: Action | HeldBack) -> Action | HeldBack:
     )  # fmt: skip
 
 
-def _is_rival(case: Case, push: Push, copy: HostCopy) -> bool:
-    return copy.host.name == push.host and copy.tag.domain in case.desired.addresses and copy.image.id != push.image_id
+def _is_rival(case: Case, row: Push | Build, copy: HostCopy) -> bool:
+    other = isinstance(row, Build) or copy.image.id != row.image_id
+    return copy.host.name == row.host and copy.tag.domain in case.desired.addresses and other
 
 
 def _pushes(case: Case, copies: list[HostCopy]) -> Found:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.domain.actions import Delete, Evict
-from controller.domain.desired import Desired, DesiredHost, DesiredImage
+from controller.domain.desired import BuildSource, Desired, DesiredHost, DesiredImage
 from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import Unknown
 from controller.domain.spec import Ensure, Mode, OnConflict
@@ -24,6 +24,8 @@ LOCAL = [f"cyroid/{name}:{tag}" for name in ("kali", "web") for tag in ("1", "2"
 PUBLIC = ["docker.io/library/nginx:1", "docker.io/library/nginx:2"]
 PATTERNS = [["cyroid/**"], ["cyroid/kali:*"], ["**:2"], ["library/*"], []]
 
+FOLDER = BuildSource("/srv/folder", "one")
+
 ASKED = ["ping", "resolve", "manifest", "tags", "look", "inspect"]
 
 words = st.sampled_from(WORDS)
@@ -34,15 +36,18 @@ patterns = st.sampled_from(PATTERNS)
 @st.composite
 def hosts(draw: st.DrawFn, name: str) -> DesiredHost:
     """A host with any patterns and any conflict rule, without a grace period."""
-    more: dict[str, Any] = {"on_conflict": draw(st.sampled_from(OnConflict))}
+    present = draw(st.sets(st.sampled_from([*LOCAL, *PUBLIC]), max_size=1))
+    more: dict[str, Any] = {"on_conflict": draw(st.sampled_from(OnConflict)), "present": present}
     return host(name, absent=draw(st.none() | patterns), adopt=draw(patterns), keep=draw(patterns), **more)
 
 
 @st.composite
 def states(draw: st.DrawFn, *, deletes: bool) -> Desired:
-    """Any desired state over these few names."""
+    """Any desired state over these few names; some of the local ones are built of a folder."""
     ensure = st.sampled_from(Ensure) if deletes else st.just(Ensure.PRESENT)
     images: list[DesiredImage] = [image(name, ensure=draw(ensure)) for name in draw(st.sets(st.sampled_from([*LOCAL, *PUBLIC])))]
+    built = [each.ensure is Ensure.PRESENT and not each.upstream and draw(st.booleans()) for each in images]
+    images = [replace(each, source=FOLDER) if build else each for each, build in zip(images, built, strict=True)]
     return desired(images, [draw(hosts("one")), draw(hosts("two"))], deletes=1000)
 
 
@@ -50,6 +55,7 @@ def states(draw: st.DrawFn, *, deletes: bool) -> Desired:
 def worlds(draw: st.DrawFn) -> Worlds:
     """Any world over these few names and contents."""
     world = Worlds()
+    world.contexts.folders[FOLDER.context] = draw(words)
     for tag, word in draw(st.lists(st.tuples(st.sampled_from(PUBLIC), words), max_size=3)):
         world.publish(tag, word)
     for tag, word in draw(st.lists(st.tuples(st.sampled_from([*LOCAL, *PUBLIC]), words), max_size=3)):
@@ -113,6 +119,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(wanted=states(deletes=False))
     def begin(self, wanted: Desired) -> None:
         self.world = Worlds()
+        self.world.contexts.folders[FOLDER.context] = "folder"
         self.wanted = wanted
         self.passes = 0
 
@@ -123,6 +130,10 @@ class Machine(RuleBasedStateMachine):
     @rule(tag=st.sampled_from(PUBLIC), word=words)
     def publish(self, tag: str, word: str) -> None:
         self.world.publish(tag, word)
+
+    @rule(word=words)
+    def change_the_folder(self, word: str) -> None:
+        self.world.contexts.folders[FOLDER.context] = word
 
     @rule(tag=st.sampled_from(LOCAL), word=words)
     def somebody_pushes(self, tag: str, word: str) -> None:

@@ -318,6 +318,8 @@ class MemoryHost:
             raise NotFoundError(f"pulling {reference} to {self._name}", error.answer) from None
         whole = await registry.manifest(name.repository, manifest.children[0].digest) if manifest.children else manifest
         stored = [await _read(registry, name.repository, blob) for blob in whole.blobs]
+        if [digest_of(data) for data in stored] != [blob.digest for blob in whole.blobs]:
+            raise RefusedError(f"pulling {reference} to {self._name}", "filesystem layer verification failed")
         for data in stored:
             advance(len(data))
         by_digest = {digest_of(data): data for data in (*stored, *(data.removeprefix(packed(b"")) for data in stored))}
