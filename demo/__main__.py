@@ -16,6 +16,8 @@ from tests.support.servers import EngineServer, RegistryServer, build_image, mis
 
 HOME = Path(__file__).parents[1] / ".wharf" / "demo"
 
+PUBLISHED = ["library/nginx:1.27", "org/base:v7", *(f"library/alpine:{tag}" for tag in ("3.18.9", "3.19.4", "3.20.3", "edge"))]
+
 FILE = """\
 apiVersion: wharfinger.dev/v1alpha1
 kind: Wharf                            # where: one registry and its hosts
@@ -41,6 +43,12 @@ spec:
     - name: docker.io/library/nginx:1.27     # a domain: copied from there, as it was published
     - name: tools/base:stable
       source: {{registry: "docker.io/org/base:v7"}}
+    - name: docker.io/library/alpine   # many tags of one repository
+      tags: {{semver: ">=3.19", newest: 2}}
+    - name: cyroid/win10:22h2          # from an archive: docker save or OCI layout
+      source: {{archive: {{path: win10.tar}}}}
+    - name: cyroid/router:1            # a Dockerfile folder, built on a host; it leaves nothing there
+      source: {{build: {{context: router, on: local}}}}
 """
 
 
@@ -82,13 +90,20 @@ def _servers() -> Iterator[tuple[RegistryServer, RegistryServer, EngineServer]]:
 
 
 def _prepare(internet: RegistryServer, engine: EngineServer) -> None:
-    """Two images are published on the internet and one of them pulled; three are built here, one of them runs as a service."""
-    for name in ("library/nginx:1.27", "org/base:v7"):
+    """Images are published on the internet and one of them pulled; four are built here: one runs as a service, one is only in an archive any more."""
+    for name in PUBLISHED:
         published = f"{internet.address}/{name}"
         build_image(engine, published, {"content": os.urandom(4_000_000)})
         engine.docker("push", "--quiet", published)
         engine.docker("rmi", published)
     engine.docker("pull", "--quiet", "nginx:1.27")
+    build_image(engine, "cyroid/win10:22h2", {"disk": os.urandom(10_000_000)})
+    engine.docker("save", "--output", str(HOME / "win10.tar"), "cyroid/win10:22h2")
+    engine.docker("rmi", "cyroid/win10:22h2")
+    router = HOME / "router"
+    router.mkdir()
+    (router / "Dockerfile").write_text("FROM scratch\nCOPY routes /etc/routes\n")
+    (router / "routes").write_bytes(os.urandom(1_000_000))
     build_image(engine, "cyroid/kali:latest", {"tools": os.urandom(20_000_000)})
     build_image(engine, "cyroid/historian:2", {"data": os.urandom(8_000_000)})
     engine.docker("tag", "cyroid/historian:2", "cyroid/historian:latest")
