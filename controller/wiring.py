@@ -9,19 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.documents.catalog import read_entry
 from controller.documents.loader import load
 from controller.domain.compile import compile_desired, registry_address
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
 from controller.domain.observation import HostState
 from controller.domain.ports import Host, Registry, Store
-from controller.domain.reference import parse
+from controller.domain.problems import DocumentsError
+from controller.domain.reference import Target, parse, parse_local
 from controller.domain.spec import Access, Upstream, WharfSpec
+from controller.engine.build_once import OneBuild
 from controller.engine.observe import World
 from controller.engine.reconcile import Reconciler
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
+from controller.sources.contexts import FolderContexts
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -128,3 +132,30 @@ async def host_contents(engine: str) -> Contents:
         return Contents(engine, await host.look(), await host.frees())
     finally:
         await host.close()
+
+
+@asynccontextmanager
+async def open_build(setup: Setup, store: Store, host_name: str) -> AsyncIterator[OneBuild]:
+    """The registry and one host of a setup, for one build; closed at the end."""
+    spec, host = setup.wharf, next(host for host in setup.desired.hosts if host.name == host_name)
+    own = _credentials(spec.registry, registry_address(spec), setup.base)
+    registry = RegistryClient(spec.registry.url, credentials=own, ca_file=_resolved(spec.registry.ca_file, setup.base))
+    engine = DockerHost(host.name, host.engine, credentials=own)
+    try:
+        yield OneBuild(registry, engine, store, FolderContexts(), setup.desired)
+    finally:
+        await registry.close()
+        await engine.close()
+
+
+def named_in(folder: Path) -> Target:
+    """What a Dockerfile folder calls its image: by its image.yaml, else by its own name. DocumentsError when that is no name."""
+    entry, problems = read_entry(folder.absolute())
+    if entry is None:
+        raise DocumentsError(problems)
+    return parse_local(entry.name)
+
+
+def local_target(name: str) -> Target:
+    """The place in the registry of a name without a domain; UsageError for any other."""
+    return parse_local(name)
