@@ -254,6 +254,32 @@ async def test_the_login_is_for_the_registry_alone(tag: str, known: dict[str, ob
     assert "pull" not in asked[0].query
 
 
+@pytest.mark.parametrize(
+    ("api", "headers", "version"),
+    [
+        ("1.51", {"Builder_Version": "2"}, "2"),
+        ("1.51", {"Builder_Version": "1"}, "1"),
+        ("1.41", {}, "2"),
+        ("1.41", {"Ostype": "windows"}, "1"),
+        ("1.38", {}, "1"),
+    ],
+)
+async def test_buildkit_is_used_where_the_engine_has_it(api: str, headers: dict[str, str], version: str) -> None:
+    """The engine's own word counts; one that says nothing is judged by its age."""
+
+    def engine(asked: Asked) -> bytes:
+        if asked.path.endswith("/version"):
+            return reply(200, json.dumps({"ApiVersion": api}), Content_Type="application/json")
+        return reply(200, "OK", **headers) if asked.path.endswith("/_ping") else reply(200, '{"Id": "sha256:0"}')
+
+    async with hostile(engine, reads_bodies=False) as server:
+        host = DockerHost("local", server.url.replace("http", "tcp"))
+        await host.build(BuildRequest(TAG, BuildSource("/none", "local")), _nothing(), lambda _: None)
+        await host.close()
+        (asked,) = server.of("POST", "/build")
+    assert asked.query["version"] == [version]
+
+
 def _field(number: int, raw: bytes) -> bytes:
     """A field with bytes, as protobuf writes it."""
     size, length = bytearray(), len(raw)
