@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -16,6 +17,8 @@ from tests.acceptance.wharf import TIMEOUT, WHARF, Done, wharf
 from tests.conftest import StartRegistry
 from tests.support.folders import folder, sleeping, with_shell
 from tests.support.scene import Scene, publish, tags_of
+
+KILLS = int(os.environ.get("WHARF_KILLS", "12"))
 
 FILES = {"Dockerfile": "ARG WORD=none\nFROM scratch\nARG WORD\nCOPY data /\nLABEL word=$WORD\n", "data": "data", "image.yaml": "tag: cyroid/kali:1\n"}
 
@@ -165,6 +168,31 @@ def test_an_engine_that_was_replaced_is_not_used(scene: Scene) -> None:
     done = _build(scene)
     assert done.code != 0
     assert "--confirm-engine local" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_random_moments(scene: Scene) -> None:
+    """Each round changes the folder and kills `wharf build` somewhere in its work; the build after it ends well and leaves nothing behind."""
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    began = time.monotonic()
+    assert _build(scene, files={**FILES, "data": "first"}).code == 0
+    whole = time.monotonic() - began
+    command = [*WHARF, "build", str(scene.folder / "kali"), "-f", str(scene.file), "--state", str(scene.state)]
+    for number in range(KILLS):
+        folder(scene.folder / "kali", {"data": chance.randbytes(1_000_000)})
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(chance.uniform(whole / 3, whole * 1.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        assert scene.tags_on_host() <= {f"{scene.registry.address}/cyroid/kali:1"}, f"round {number}, seed {seed}"
+    assert _build(scene, files={**FILES, "data": "last"}).code == 0
+    assert scene.tags_on_host() == set(), f"seed {seed}"
+    with closing(SqliteStore(scene.state)) as store:
+        assert not store.open_pushes(), f"seed {seed}"
+    scene.pulled_back("cyroid/kali:1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
