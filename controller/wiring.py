@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.documents.catalog import read_catalog
+from controller.documents.catalog import read_catalog, read_entry
 from controller.documents.loader import Documents, load
 from controller.domain.compile import CatalogImage, Catalogs, compile_desired, registry_address
-from controller.domain.desired import Desired
-from controller.domain.errors import UsageError
+from controller.domain.desired import BuildSource, Desired
+from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
 from controller.domain.ports import Archives, ArchiveWriter, Host, Registry, Store
 from controller.domain.problems import DocumentsError
@@ -197,3 +197,19 @@ def repository_of(setup: Setup | None, registry: Registry, name: str) -> str:
         own = (setup.desired.addresses if setup else frozenset()) | {registry.address}
         return reference.repository if domain in own else reference.registry_repository
     return rest.partition(":")[0]
+
+
+def named_in(folder: Path) -> str:
+    """What a Dockerfile folder calls its image: by its image.yaml, else by its own name. DocumentsError when that is no name."""
+    entry, problems = read_entry(folder.absolute())
+    if entry is None:
+        raise DocumentsError(problems)
+    return entry.name
+
+
+async def check_folder(source: BuildSource) -> None:
+    """That a Dockerfile folder can be read; UsageError when it can't."""
+    try:
+        await FolderContexts().look(source)
+    except WharfError as error:
+        raise UsageError(str(error)) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -18,25 +18,25 @@ from controller.engine.apply import Outcome
 from controller.engine.doors import bringing_back, part, pulling, pushing
 from controller.engine.reconcile import Look
 from controller.settings import files_or_default
-from controller.wiring import locked, open_world, read
+from controller.wiring import Setup, locked, open_world, read
 
 
 def push(files: tuple[Path, ...], state: str | None, image: str, host: str) -> int:
     """`wharf push`."""
-    return through(files, state, "push", lambda desired: pushing(desired, image, host), {Kind.COPY, Kind.PUSH})
+    setup = read(files_or_default(files))
+    return through(setup, state, "push", pushing(setup.desired, image, host), {Kind.COPY, Kind.PUSH})
 
 
 def pull(files: tuple[Path, ...], state: str | None, image: str, host: str | None, platforms: tuple[str, ...]) -> int:
     """`wharf pull`."""
-    if host is not None:
-        return through(files, state, "pull", lambda desired: bringing_back(desired, image, host), {Kind.PULL})
-    return through(files, state, "pull", lambda desired: pulling(desired, image, platforms), {Kind.COPY})
-
-
-def through(files: tuple[Path, ...], state: str | None, actor: str, ask: Callable[[Desired], Desired], kinds: Collection[Kind]) -> int:
-    """Look for what one command asks, do these kinds of its plan, and say what became of it."""
     setup = read(files_or_default(files))
-    desired = ask(setup.desired)
+    if host is not None:
+        return through(setup, state, "pull", bringing_back(setup.desired, image, host), {Kind.PULL})
+    return through(setup, state, "pull", pulling(setup.desired, image, platforms), {Kind.COPY})
+
+
+def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds: Collection[Kind]) -> int:
+    """Look for what one command asks, do these kinds of its plan, and say what became of it."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
 
     async def work() -> tuple[Look, Plan, tuple[Outcome, ...]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, commands, doors
+from controller.cli import archives, building, commands, doors
 from controller.cli.errors import Exit
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
@@ -154,6 +154,26 @@ def export(name: str, out: Path | None, platform: str, registry: str | None, fil
     Exit code 0: written; 2: the registry lacks it, or a part of it is damaged; 1: a file or usage error; 3: the registry could not be reached.
     """
     return archives.export(name, out, platform, registry, files)
+
+
+@wharf.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--name", help="repository:tag in the registry. Default: what DIR/image.yaml says, else the folder's name.")
+@click.option("--on", "host", metavar="HOST", help="The host that builds. Default: the only one of the files.")
+@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILES", help="Desired-state files or folders.")
+@click.option("--arg", "args", multiple=True, metavar="K=V", help="A build argument; may be given several times.")
+@click.option("--target", default="", metavar="STAGE", help="The stage to build.")
+@click.option("--platform", default="", metavar="OS/ARCH", help="What to build for. Default: the engine's own.")
+@_STATE
+def build(
+    folder: Path, name: str | None, host: str | None, files: tuple[Path, ...], args: tuple[str, ...], target: str, platform: str, state: str | None
+) -> int:
+    """Build a Dockerfile folder on a host, bring the image to the registry, prove it there, and take it off the host.
+
+    Skipped when the registry's image was built from the very same folder. Exit code 0: it is in the registry; 2: it failed; 1: a file or usage error;
+    3: the registry or the host could not be reached.
+    """
+    return building.build(building.Wanted(folder, name, host, args, target, platform), files, state)
 
 
 @wharf.command()

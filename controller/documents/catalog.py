@@ -52,6 +52,12 @@ def read_catalog(folder: Path) -> tuple[tuple[CatalogEntry, ...], tuple[Problem,
     return tuple(entries.values()), tuple(problems)
 
 
+def read_entry(context: Path) -> tuple[CatalogEntry | None, tuple[Problem, ...]]:
+    """The image of one Dockerfile folder, given by its absolute path; None when there is a problem with its name."""
+    problems: list[Problem] = []
+    return _entry(context, problems), tuple(problems)
+
+
 def _contexts(folder: Path, problems: list[Problem]) -> list[Path]:
     """The folders below that have a Dockerfile, sorted."""
     try:

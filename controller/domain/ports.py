@@ -178,7 +178,7 @@ class Contexts(Protocol):
         ...
 
     def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
-        """The folder as a tar, in chunks, for an engine."""
+        """The folder as a tar, in chunks, for an engine. MovedError, before its end, when it is not what the last look at this source saw."""
         ...
 
 
@@ -259,7 +259,10 @@ class ArchiveWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A tag that we are about to put on an engine for a push. `existed`: it was there before, with the same Id, and stays."""
+    """A tag that we are about to put on an engine for a push, a build or a pull. `existed`: it was there before, with the same Id, and stays.
+
+    `image_id` is "" until what is built or pulled under the tag has an Id.
+    """
 
     host: str
     engine_id: str

@@ -8,11 +8,9 @@ from collections.abc import Callable
 
 from controller.domain.actions import Build
 from controller.domain.errors import MovedError, NotFoundError, RemoteError, UnprovenError, WharfError
-from controller.domain.labels import CONTEXT_HASH, label_of
+from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import StoreKind
-from controller.domain.oci import MAX_MANIFEST, Descriptor, digest_of
 from controller.domain.ports import Advance, BuildRequest, Contexts, Host, JournalEntry, Registry, Store
-from controller.domain.reference import Target
 from controller.engine.copy import held_before
 from controller.engine.journal import know_entry, meaning_of, meant, open_entry, settle
 from controller.engine.manifests import Manifests
@@ -89,26 +87,3 @@ class Builder:
         known = {other.image_id for other in self._store.open_pushes(entry.engine_id) if other.reference == entry.reference}
         if not there or there in known:
             self._store.close_push(entry)
-
-
-async def built_from(registry: Registry, manifests: Manifests, target: Target) -> str:
-    """The hash of the folder that the registry's image was built from, by its label; "" when there is no image, or it has none."""
-    try:
-        digest = (await registry.resolve(target.repository, target.tag)).digest
-        whole = await manifests.whole(registry, target.repository, digest)
-        configs = [manifest.config for manifest in whole if manifest.config is not None]
-        labels = {label_of(await _config(registry, target.repository, config), CONTEXT_HASH) for config in configs}
-    except NotFoundError:
-        return ""
-    return labels.pop() if len(labels) == 1 else ""
-
-
-async def _config(registry: Registry, repository: str, config: Descriptor) -> bytes:
-    """An image's config; empty when it is larger than any, or not what its digest says."""
-    raw = bytearray()
-    async with registry.read_blob(repository, config.digest) as chunks:
-        async for chunk in chunks:
-            raw += chunk
-            if len(raw) > MAX_MANIFEST:
-                return b""
-    return bytes(raw) if digest_of(bytes(raw)) == config.digest else b""

@@ -9,7 +9,7 @@ from controller.domain.actions import HeldBack, Kind, Plan
 from controller.domain.desired import BuildSource, Desired, DesiredHost, DesiredImage, Patterns
 from controller.domain.errors import UsageError
 from controller.domain.reference import Reference, Target, parse, split_domain
-from controller.domain.spec import Internet, OnConflict
+from controller.domain.spec import Ensure, Internet, OnConflict
 
 
 def pushing(desired: Desired, name: str, host: str) -> Desired:
@@ -82,4 +82,7 @@ def _untouched(host: DesiredHost) -> DesiredHost:
 
 
 def _only(desired: Desired, image_set: str, image: DesiredImage, *hosts: DesiredHost) -> Desired:
+    absent = [entry.image_set for entry in desired.by_target.get(image.target, ()) if entry.ensure is Ensure.ABSENT]
+    if absent:
+        raise UsageError(f"{image.name}: the set {absent[0]} says that it must be Absent")
     return replace(desired, sets=(image_set,), images=(image,), hosts=hosts, rules=(), deferred=())

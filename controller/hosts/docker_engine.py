@@ -18,7 +18,7 @@ from controller.domain.reference import DOCKER_IO, split_domain
 from controller.hosts.building import Build
 from controller.hosts.failures import told
 from controller.hosts.images import detail, host_images, own_sizes, removal, store_kind
-from controller.hosts.streams import QUICK, Client, Login, Pull, Push
+from controller.hosts.streams import QUICK, Client, Login, Pull, Push, Stream
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class DockerHost:
         self._url = url
         self._credentials = credentials
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"engine-{name}")
+        self._streams = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"streams-{name}")  # So that long ones hold up no look.
         self._local = threading.local()
         self._clients: list[Client] = []
         self._building = asyncio.Lock()
@@ -56,7 +57,8 @@ class DockerHost:
 
     async def close(self) -> None:
         """Give the connections and the threads back."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._streams):
+            threads.shutdown(wait=False, cancel_futures=True)
         for client in self._clients:
             client.close()
 
@@ -85,13 +87,13 @@ class DockerHost:
         """Push a tag; errors in the engine's stream raise. Cancelling ends the engine's push too."""
         login = await self._credentials()
         push = Push(f"pushing {reference} from {self._name}", advance)
-        await self._do(f"pushing {reference}", lambda client: push.run(client, reference, login), push.cancel)
+        await self._do(f"pushing {reference}", lambda client: push.run(client, reference, login), push)
 
     async def pull(self, reference: str, advance: Advance) -> None:
         """Pull a name; errors in the engine's stream raise. Cancelling ends the engine's pull too."""
         login = await self._login_for(reference)
         pull = Pull(f"pulling {reference} to {self._name}", advance)
-        await self._do(f"pulling {reference}", lambda client: pull.run(client, reference, login), pull.cancel)
+        await self._do(f"pulling {reference}", lambda client: pull.run(client, reference, login), pull)
 
     async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
         """Build a tar of a folder by BuildKit where the engine has it; the image's Id, as the tag means it afterwards. Cancelling ends it.
@@ -101,7 +103,7 @@ class DockerHost:
         login = await self._login_for(request.tag)
         build = Build(f"building {request.tag} on {self._name}", request, context, advance)
         async with self._building:
-            return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build.cancel)
+            return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build)
 
     async def _login_for(self, reference: str) -> Login | None:
         """The login, for a name under the registry's own address only: there is none of Docker Hub or of nobody here (law 7)."""
@@ -118,24 +120,25 @@ class DockerHost:
         images = client._result(client._get(client._url("/images/json"), params=parameters), json=True)  # noqa: SLF001
         return HostState(str(info["ID"]), store_kind(info), host_images(images, client.containers(all=True)))
 
-    async def _do(self, what: str, work: Callable[[Client], T], cancel: Callable[[], None] = lambda: None) -> T:
+    async def _do(self, what: str, work: Callable[[Client], T], stream: Stream | None = None) -> T:
         """Run it in a thread of this host, which has a client of its own: the SDK's are not to be shared between threads.
 
         A thread can't be cancelled. Who cancels this waits for its end, or what is done next would overtake it: a tag be made after it was removed.
-        `cancel` makes that end come soon.
+        A `stream` is cut off, so that its end comes soon.
         """
 
         def in_thread() -> T:
             with told(f"{what} on host {self._name}", self._url):
                 return work(self._client())
 
-        job = self._threads.submit(in_thread)
+        job = (self._streams if stream else self._threads).submit(in_thread)
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
             end = asyncio.gather(asyncio.wrap_future(job), return_exceptions=True)
             while not end.done():
-                cancel()
+                if stream is not None:
+                    stream.cancel()
                 await asyncio.wait([end], timeout=_IMPATIENCE)
             raise
 

@@ -2,14 +2,13 @@
 
 A pattern that matches a folder matches all below it. The rules are those of Docker's own matcher, which differ from Go's filepath.Match and from
 .gitignore: a leading slash means nothing, `*` and `?` stop at a slash, `**` is any number of folders, none too, and `**` with a text right behind
-it is any path that ends so.
+it is any path that ends so. Matching takes time in proportion to pattern and path, whoever wrote them; regular expressions would not.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -21,13 +20,97 @@ class BadPatternError(ValueError):
         self.line = line
 
 
+Places = set[int]
+"""Where in a path a match may go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Exactly this."""
+
+    text: str
+
+    def after(self, path: str, places: Places) -> Places:
+        """Where each match that goes on at these places may go on behind this."""
+        return {place + len(self.text) for place in places if path.startswith(self.text, place)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """One character of some ranges, or with `negated` none of them."""
+
+    ranges: tuple[tuple[str, str], ...]
+    negated: bool
+
+    def after(self, path: str, places: Places) -> Places:
+        """As in _Text."""
+        return {place + 1 for place in places if place < len(path) and self._has(path[place])}
+
+    def _has(self, character: str) -> bool:
+        return any(low <= character <= high for low, high in self.ranges) is not self.negated
+
+
+_ANY = _Class((("/", "/"),), negated=True)
+"""`?`"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Star:
+    """Any characters but slashes."""
+
+    def after(self, path: str, places: Places) -> Places:
+        """As in _Text."""
+        found: Places = set()
+        for place in sorted(places):
+            if place not in found:
+                slash = path.find("/", place)
+                found.update(range(place, (slash if slash >= 0 else len(path)) + 1))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    """Any number of folders, each with its slash."""
+
+    def after(self, path: str, places: Places) -> Places:
+        """As in _Text."""
+        found, at = set(places), min(places)
+        while at := path.find("/", at) + 1:
+            found.add(at)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Anything:
+    """Any characters."""
+
+    def after(self, path: str, places: Places) -> Places:
+        """As in _Text."""
+        return set(range(min(places), len(path) + 1))
+
+
+_Part = _Text | _Class | _Star | _Folders | _Anything
+
+
 @dataclass(frozen=True, slots=True)
 class _Pattern:
-    """`literal` is its beginning without wildcards: what an exception can match begins so, or is above it."""
+    """`literal` is its beginning without wildcards: what an exception can match begins so, or is above it. `tail` is its end without wildcards."""
 
-    expression: re.Pattern[str]
+    parts: tuple[_Part, ...]
     exception: bool
     literal: str
+    tail: str
+
+    def matches(self, path: str) -> bool:
+        """Whether it is this very path."""
+        if not (path.startswith(self.literal) and path.endswith(self.tail)):
+            return False
+        places = {0}
+        for part in self.parts:
+            places = part.after(path, places)
+            if not places:
+                return False
+        return len(path) in places
 
 
 Matched = tuple[bool, ...]
@@ -48,7 +131,7 @@ class Ignore:
 
     def step(self, path: str, above: Matched) -> tuple[bool, Matched]:
         """Whether the path is left out, and what its children begin with; `above` is what its folder gave."""
-        matched = tuple(was or pattern.expression.fullmatch(path) is not None for pattern, was in zip(self._patterns, above, strict=True))
+        matched = tuple(was or pattern.matches(path) for pattern, was in zip(self._patterns, above, strict=True))
         last = next((pattern for pattern, hit in zip(reversed(self._patterns), reversed(matched), strict=True) if hit), None)
         return last is not None and not last.exception, matched
 
@@ -89,49 +172,54 @@ def _cleaned(glob: str) -> str:
 
 def _pattern(number: int, glob: str, *, exception: bool) -> _Pattern:
     try:
-        expression = _expression(glob)
+        parts = tuple(_parts(glob))
     except ValueError as error:
         raise BadPatternError(number, glob, str(error)) from None
-    literal = re.match(r"[^*?\[\\]*", glob)
-    return _Pattern(re.compile(expression, re.DOTALL), exception, literal.group() if literal else "")
+    literal, tail = (part.text if isinstance(part, _Text) else "" for part in (parts[0], parts[-1]))
+    return _Pattern(parts, exception, literal, tail)
 
 
-def _expression(glob: str) -> str:
-    """The regular expression of a glob; ValueError when it is none."""
-    if glob.startswith("**") and not re.search(r"[*?\[\]\\]", glob[2:]) and not glob[2:].startswith("/"):
-        return f".*{re.escape(glob[2:])}"
-    parts: list[str] = []
-    i = 0
+def _parts(glob: str) -> Iterator[_Part]:
+    """The elements of a glob, with neighbouring characters as one; ValueError when it is none."""
+    text, i = "", 0
+    if glob.startswith("**") and not glob.startswith("/", 2) and not set(glob[2:]) & set("*?[]\\"):
+        yield _Anything()
+        i = 2
     while i < len(glob):
         part, i = _part(glob, i)
-        parts.append(part)
-    return "".join(parts)
+        if isinstance(part, _Text):
+            text += part.text
+            continue
+        if text:
+            yield _Text(text)
+            text = ""
+        yield part
+    if text:
+        yield _Text(text)
 
 
-def _part(glob: str, i: int) -> tuple[str, int]:
-    """One element of a glob as an expression, and where the next one begins."""
+def _part(glob: str, i: int) -> tuple[_Part, int]:
+    """One element of a glob, and where the next one begins."""
     if glob.startswith("**", i):
         after = i + 3 if glob.startswith("/", i + 2) else i + 2
-        return (".*" if after == len(glob) else "(?:.*/)?"), after
+        return (_Anything() if after == len(glob) else _Folders()), after
     match glob[i]:
         case "*":
-            return "[^/]*", i + 1
+            return _Star(), i + 1
         case "?":
-            return "[^/]", i + 1
+            return _ANY, i + 1
         case "[":
             return _class(glob, i + 1)
-        case "\\":
+        case _:
             character, after = _character(glob, i)
-            return re.escape(character), after
-        case character:
-            return re.escape(character), i + 1
+            return _Text(character), after
 
 
-def _class(glob: str, i: int) -> tuple[str, int]:
+def _class(glob: str, i: int) -> tuple[_Part, int]:
     """A class of characters, from behind its bracket on: single ones and ranges, which `^` negates."""
     negated = glob.startswith("^", i)
     i += negated
-    ranges: list[str] = []
+    ranges: list[tuple[str, str]] = []
     while not glob.startswith("]", i) or not ranges:
         low, i = _member(glob, i)
         high = low
@@ -139,8 +227,8 @@ def _class(glob: str, i: int) -> tuple[str, int]:
             high, i = _member(glob, i + 1)
         if low > high:
             raise ValueError(f"the range {low}-{high} is upside down")
-        ranges.append(f"{re.escape(low)}-{re.escape(high)}")
-    return f"[{'^' if negated else ''}{''.join(ranges)}]", i + 1
+        ranges.append((low, high))
+    return _Class(tuple(ranges), negated), i + 1
 
 
 def _member(glob: str, i: int) -> tuple[str, int]:

@@ -112,3 +112,9 @@ def test_any_text_is_patterns_or_refused(text: str, parts: list[str]) -> None:
         for i in range(1, len(parts)):
             folder = "/".join(parts[:i])
             assert not ignore.ignores(folder) or ignore.excepts_below(folder)
+
+
+def test_a_pattern_that_is_meant_to_take_forever_does_not() -> None:
+    """Stars upon stars over a long path: hours for what tries every way; the test's time-out is the judge."""
+    ignore = parse_ignore("\n".join(["**/" * 40 + "b*", "*a" * 40 + "b", "**/*a" * 40 + "c"]))
+    assert not ignore.step("/".join(["a" * 200] * 15), ignore.nothing)[0]

@@ -97,6 +97,16 @@ def test_an_open_push_keeps_saying_what_was_there_first(reopened: Reopen) -> Non
     assert list(reopened().open_pushes()) == [PUSH]
 
 
+def test_a_tag_is_journalled_before_its_image_has_an_id(reopened: Reopen) -> None:
+    """A build journals its tag first; when the Id is known that is a further entry, and only the first one is closed."""
+    early = replace(PUSH, image_id="")
+    reopened().open_push(early)
+    assert list(reopened().open_pushes()) == [early]
+    reopened().open_push(PUSH)
+    reopened().close_push(early)
+    assert list(reopened().open_pushes()) == [PUSH]
+
+
 def test_open_pushes_of_one_engine(reopened: Reopen) -> None:
     """Each engine is asked for its own entries; closing one leaves the other engine's entry for the same tag."""
     other = replace(PUSH, host="ranges", engine_id="engine-b", existed=True)
