@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import zstandard
@@ -310,7 +310,7 @@ class _Sectors:
 
 
 @pytest.mark.parametrize("style", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_way_to_write_a_header(style: int) -> None:
+def test_every_way_to_write_a_header(style: Literal[1, 2]) -> None:
     """Long names and links, sizes beyond 8 GiB, folders, a sparse file: read as Python's own tarfile reads them."""
     made = []
     for name, kind, size, target in (
