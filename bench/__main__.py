@@ -10,9 +10,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import nothing_to_do, planning
+from bench import archives, nothing_to_do, planning
 
-BENCHMARKS = {"planning": planning.measure, "nothing-to-do": nothing_to_do.measure}
+BENCHMARKS = {"planning": planning.measure, "nothing-to-do": nothing_to_do.measure, "archives": archives.measure}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\
 # Results

@@ -28,6 +28,9 @@ TRIES = 4
 LONGEST_WAIT = 60.0
 """Seconds. A registry that asks for a longer pause gets it from the next pass, not from this one."""
 
+_CANCELLING = 5.0
+"""Seconds that a cancelled upload is given to be told to the registry, which forgets it in the end anyway."""
+
 _PAGE = 1000
 _REDIRECTS = 5
 _MAX_PAGES = 10_000
@@ -172,7 +175,9 @@ class RegistryClient:
             await self._cancel_upload(repository, location)
             raise body.failure or error from None
         except asyncio.CancelledError:
-            await self._cancel_upload(repository, location)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CANCELLING):
+                    await self._cancel_upload(repository, location)
             raise
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:

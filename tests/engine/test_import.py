@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -321,9 +321,11 @@ class _Counting(ImageArchives):
 
     opened = 0
 
-    def open(self, path: str, packing: Packing) -> AbstractAsyncContextManager[OpenArchive]:
+    @asynccontextmanager
+    async def open(self, path: str, packing: Packing) -> AsyncIterator[OpenArchive]:
         self.opened += 1
-        return super().open(path, packing)
+        async with super().open(path, packing) as archive:
+            yield archive
 
 
 async def test_a_look_reads_a_file_once(tmp_path: Path) -> None:
