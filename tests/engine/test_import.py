@@ -356,3 +356,76 @@ async def test_a_cancelled_import_tags_nothing(registry: MemoryRegistry, tmp_pat
     with pytest.raises(asyncio.CancelledError):
         await doing
     assert tagged(registry) == {}
+
+
+async def test_an_upload_that_the_registry_lost_is_tried_again(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """A file can be read again, so one answer that may pass later is no error of the image; a refusal is, and of that image alone."""
+    path = written(tmp_path / "a.tar", tar_of(saved({"cyroid/kali:1": [BIG], "cyroid/web:2": [ONE]})))
+    told: list[int] = []
+    failing = [RefusedError("PATCH", "503", retryable=True), RefusedError("PATCH", "503", retryable=True)]
+
+    def fault(operation: str) -> None:
+        if operation == "stream_blob" and failing:
+            raise failing.pop()
+
+    registry.fault = fault
+    importer = Importer(registry, ImageArchives(), Manifests())
+    found = importer.import_archive(path, name=None, locate=lambda each: LOCATE.locate(each, adopted=True), advance=told.append)
+    assert [each.error async for each in found] == [None, None]
+    assert plain_layers(registry, KALI) == [BIG]
+    assert sum(told) == len(BIG) + len(ONE), "no byte is told twice"
+    other = MemoryRegistry()
+    failing = [RefusedError("PATCH", "403")]
+    other.fault = fault
+    done = await imported(other, path)
+    assert sorted(each.error is None for each in done.values()) == [False, True]
+    assert len(tagged(other)) == 1
+
+
+@pytest.mark.parametrize("head", [b"", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"x/layer.tar"])
+async def test_a_silent_stream_can_be_given_up(registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    """Who waits for a program that writes nothing is not kept by it."""
+    reading, writing = os.pipe()
+    os.write(writing, head)
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        doing = asyncio.create_task(imported(registry, "-"))
+        await asyncio.wait([doing], timeout=0.5)
+        assert not doing.done()
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+
+
+async def test_a_stream_that_ends_too_early(registry: MemoryRegistry, stdin: Stdin) -> None:
+    """The program before us died: an error, and nothing is tagged."""
+    data = tar_of(saved({"cyroid/kali:1": [BIG]}))
+    stdin(data[: len(data) // 2])
+    with pytest.raises(CorruptError, match="standard input"):
+        await imported(registry, "-")
+    assert tagged(registry) == {}
+
+
+async def test_two_images_of_one_name(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """Nobody knows which one is meant: the first is taken, the other one is an error that says so."""
+    members = saved({"cyroid/kali:1": [ONE], "docker.io/cyroid/kali:1": [TWO]})
+    path = written(tmp_path / "a.tar", tar_of(members))
+    importer = Importer(registry, ImageArchives(), Manifests())
+    found = importer.import_archive(path, name=None, locate=lambda each: LOCATE.locate(each, adopted=True), advance=lambda _: None)
+    done = [each async for each in found]
+    (failed,) = (each for each in done if each.error)
+    assert str(failed.error).startswith("importing cyroid/kali:1: two images")
+    assert len(done) == 2
+
+
+async def test_what_is_mounted_nowhere_is_copied(registry: MemoryRegistry, stdin: Stdin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry may refuse to mount: then the blob is read from where it waits."""
+
+    async def refused(*_: object) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr(registry, "mount", refused)
+    stdin(tar_of(saved({"cyroid/kali:1": [ONE]})))
+    assert (await imported(registry, "-"))["cyroid/kali:1"].error is None
+    assert plain_layers(registry, KALI) == [ONE]
