@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError
+from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, WharfError
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
@@ -27,9 +27,6 @@ from controller.registry.transport import FAILURES, http_client
 TRIES = 4
 LONGEST_WAIT = 60.0
 """Seconds. A registry that asks for a longer pause gets it from the next pass, not from this one."""
-
-_CANCELLING = 5.0
-"""Seconds that a cancelled upload is given to be told to the registry, which forgets it in the end anyway."""
 
 _PAGE = 1000
 _REDIRECTS = 5
@@ -162,23 +159,20 @@ class RegistryClient:
     async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:
         """POST, one PATCH of unknown length, then the closing PUT with the digest that came out (end-4a, end-5, end-6)."""
         location = await self._open_upload(repository)
-        body = Unmeasured(chunks)
-        headers = {"Content-Type": "application/octet-stream"}
+        body, headers = Unmeasured(chunks), {"Content-Type": "application/octet-stream"}
         try:
             async with self._sent("PATCH", location, headers, scope=_push(repository), content=body.chunks()) as response:
                 location = _further(response, response.headers.get("Location") or str(location))
-            blob = Descriptor("", body.digest, body.size)
-            url = location.copy_merge_params({"digest": blob.digest})
-            async with self._sent("PUT", url, headers, scope=_push(repository), content=b""):
-                return blob
+            failure: WharfError | None = body.failure
+            if failure is None:
+                blob = Descriptor("", body.digest, body.size)
+                url = location.copy_merge_params({"digest": blob.digest})
+                async with self._sent("PUT", url, headers, scope=_push(repository), content=b""):
+                    return blob
         except RemoteError as error:
-            await self._cancel_upload(repository, location)
-            raise body.failure or error from None
-        except asyncio.CancelledError:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CANCELLING):
-                    await self._cancel_upload(repository, location)
-            raise
+            failure = body.failure or error
+        await self._cancel_upload(repository, location)
+        raise failure
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""

@@ -311,8 +311,11 @@ async def test_an_archive_or_a_tag_that_changed_since_the_plan(registry: MemoryR
     with pytest.raises(MovedError, match="look again"):
         await _planned(registry, ImageArchives(), ArchiveSource(path), identity=digest_of(b"other"))
     theirs = registry.add("cyroid/kali", "1", b"theirs")
+    operations: list[str] = []
+    registry.fault = operations.append
     with pytest.raises(MovedError, match="the plan saw nothing"):
         await _planned(registry, ImageArchives(), ArchiveSource(path))
+    assert "stream_blob" not in operations
     assert tagged(registry) == {"cyroid/kali:1": theirs.digest}
 
 
