@@ -10,9 +10,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import copying, nothing_to_do, planning, pushing
+from bench import archives, copying, nothing_to_do, planning, pushing
 
-BENCHMARKS = {"planning": planning.measure, "nothing-to-do": nothing_to_do.measure, "copying": copying.measure, "pushing": pushing.measure}
+BENCHMARKS = {
+    "planning": planning.measure,
+    "nothing-to-do": nothing_to_do.measure,
+    "copying": copying.measure,
+    "archives": archives.measure,
+    "pushing": pushing.measure,
+}
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\
 # Results

@@ -40,7 +40,6 @@ LAYER_TYPES = {
     Form.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
     Form.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
 }
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 def is_layer(media_type: str) -> bool:

@@ -86,13 +86,19 @@ class Arrivals:
             finally:
                 slots.release()
 
+        failure: WharfError | None = None
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()  # Before the next one is asked for: of a stream, that ends the one before.
-                passing = await anext(blobs, None)
+                try:
+                    passing = await anext(blobs, None)
+                except WharfError as error:
+                    failure, passing = error, None
                 if passing is None:
-                    return
+                    break
                 group.create_task(one(passing))
+        if failure is not None:  # Not inside: the blobs that are under way come to their own ends.
+            raise failure
 
     async def _one(self, archive: OpenArchive, passing: PassingBlob, repository: str) -> None:
         told = _Told(self._advance)

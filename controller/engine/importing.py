@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from controller.domain.actions import Import
-from controller.domain.archived import DOCKER_CONFIG, DOCKER_LAYER, LAYER_TYPES, OCI_CONFIG, ArchivedBlob, ArchivedContent, Form, Packing, chosen
+from controller.domain.archived import LAYER_TYPES, OCI_CONFIG, ArchivedBlob, ArchivedContent, Packing, chosen
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, UsageError, WharfError
-from controller.domain.oci import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.ports import Advance, Archives, OpenArchive, Registry
 from controller.domain.reference import Reference, Target
 from controller.engine.arrivals import Arrivals, Arrived, same_layer, typed
@@ -234,15 +234,12 @@ class Importer:
 
 
 def _manifest(config: bytes, layers: Sequence[Arrived]) -> Manifest:
-    """The manifest of an image that has none: as the engine pushes it where every layer is gzip, so that the oldest engines pull it."""
-    docker = all(each.form is Form.GZIP for each in layers)
-    kind, config_type = (DOCKER_MANIFEST, DOCKER_CONFIG) if docker else (OCI_MANIFEST, OCI_CONFIG)
-    named = [typed(each, DOCKER_LAYER if docker else LAYER_TYPES[each.form]) for each in layers]
+    """The manifest of an image that has none. OCI's: every engine since 18 pulls it, and an OCI layout may hold it."""
     said = {
         "schemaVersion": 2,
-        "mediaType": kind,
-        "config": _entry(Descriptor(config_type, digest_of(config), len(config))),
-        "layers": [_entry(each) for each in named],
+        "mediaType": OCI_MANIFEST,
+        "config": _entry(Descriptor(OCI_CONFIG, digest_of(config), len(config))),
+        "layers": [_entry(typed(each, LAYER_TYPES[each.form])) for each in layers],
     }
     return parse_manifest(json.dumps(said, indent=3).encode())
 

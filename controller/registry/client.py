@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError
+from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, WharfError
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
@@ -164,21 +164,20 @@ class RegistryClient:
     async def stream_blob(self, repository: str, chunks: AsyncIterator[bytes]) -> Descriptor:
         """POST, one PATCH of unknown length, then the closing PUT with the digest that came out (end-4a, end-5, end-6)."""
         location = await self._open_upload(repository)
-        body = Unmeasured(chunks)
-        headers = {"Content-Type": "application/octet-stream"}
+        body, headers = Unmeasured(chunks), {"Content-Type": "application/octet-stream"}
         try:
             async with self._sent("PATCH", location, headers, scope=_push(repository), content=body.chunks()) as response:
                 location = _further(response, response.headers.get("Location") or str(location))
-            blob = Descriptor("", body.digest, body.size)
-            url = location.copy_merge_params({"digest": blob.digest})
-            async with self._sent("PUT", url, headers, scope=_push(repository), content=b""):
-                return blob
+            failure: WharfError | None = body.failure
+            if failure is None:
+                blob = Descriptor("", body.digest, body.size)
+                url = location.copy_merge_params({"digest": blob.digest})
+                async with self._sent("PUT", url, headers, scope=_push(repository), content=b""):
+                    return blob
         except RemoteError as error:
-            await self._cancel_upload(repository, location)
-            raise body.failure or error from None
-        except asyncio.CancelledError:
-            await self._cancel_upload(repository, location)
-            raise
+            failure = body.failure or error
+        await self._cancel_upload(repository, location)
+        raise failure
 
     async def mount(self, repository: str, digest: str, source: str) -> bool:
         """Mount from another repository (end-11): 201, or 202 which means "upload it"."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from controller.domain.errors import CorruptError
+from controller.domain.errors import CorruptError, WharfError
 from controller.domain.oci import Descriptor
 from controller.registry.answers import one_line, unreachable
 from controller.registry.transport import FAILURES
@@ -82,13 +82,17 @@ class Outgoing:
 
 
 class Unmeasured:
-    """A blob on its way out whose size and digest are known at its end only. `failure` as above."""
+    """A blob on its way out whose size and digest are known at its end only.
+
+    `failure` is why its source broke off. Then the body ends there as if it were whole: Distribution 2.8 lets nobody cancel an upload whose body
+    was cut, as its length is not what the Location said.
+    """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self._hash = hashlib.sha256()
         self.size = 0
-        self.failure: Exception | None = None
+        self.failure: WharfError | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The chunks; each is hashed while it is sent."""
@@ -100,9 +104,8 @@ class Unmeasured:
                     yield chunk
                 finally:
                     await hashing
-        except Exception as failure:
+        except WharfError as failure:
             self.failure = failure
-            raise
 
     @property
     def digest(self) -> str:

@@ -29,19 +29,22 @@ class ImageArchives:
 
     def __init__(self) -> None:
         self._known: OrderedDict[_Key, tuple[ArchivedContent, ...]] = OrderedDict()
+        self._looking: dict[str, asyncio.Lock] = {}
 
     async def look(self, source: ArchiveSource) -> ArchivedImage:
         """Which image that is; quick when asked again for a file that did not change."""
         key = await asyncio.to_thread(_key, source.path)
-        contents = self._known.get(key)
-        if contents is None:
-            async with self.open(source.path, Packing.FAST) as archive:
-                contents = tuple(_small(each) for each in archive.contents or ())
-            self._known[key] = contents
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+        async with self._looking.setdefault(source.path, asyncio.Lock()):  # Several images of one archive are often asked for at once.
+            contents = self._known.get(key) or await self._looked(source.path)
+        self._known[key] = contents
         self._known.move_to_end(key)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
         return chosen(contents, source.name, source.path).image
+
+    async def _looked(self, path: str) -> tuple[ArchivedContent, ...]:
+        async with self.open(path, Packing.FAST) as archive:
+            return tuple(_small(each) for each in archive.contents or ())
 
     @asynccontextmanager
     async def open(self, path: str, packing: Packing) -> AsyncIterator[OpenArchive]:

@@ -59,10 +59,9 @@ class File:
     def read(self, size: int) -> bytes:
         """The next bytes, as they come."""
         with explained(self.name):
-            while self._waits and not select.select([self.fd], [], [], _WAKE)[0]:
-                if not self._wanted:
-                    return b""
-            return os.read(self.fd, size)
+            while self._waits and self._wanted and not select.select([self.fd], [], [], _WAKE)[0]:
+                pass
+            return os.read(self.fd, size) if self._wanted else b""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes from any place."""
@@ -70,7 +69,7 @@ class File:
             return os.pread(self.fd, size, offset)
 
     def unwanted(self) -> None:
-        """Who waits for a stream's next bytes need not wait any longer."""
+        """Who reads it from front to back need not go on."""
         self._wanted = False
 
     def close(self) -> None:
@@ -172,21 +171,28 @@ def _kind(mode: int) -> Kind:
 
 
 class FolderFile:
-    """A file of a folder, opened when it is first read."""
+    """A file of a folder, open from the first read to the last."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, size: int) -> None:
         self._path = path
+        self._left = size
         self._fd = -1
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
+        if not self._left:
+            return b""
         with explained(self._path):
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            return os.read(self._fd, size)
+            data = os.read(self._fd, min(size, self._left))
+        self._left -= len(data)
+        if not data or not self._left:
+            self.close()
+        return data
 
     def close(self) -> None:
-        """Give it back, if it was opened."""
+        """Give it back, if it is open."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -14,7 +14,7 @@ from controller.sources.files import File, FolderFile, FolderMembers, Part, Seek
 from controller.sources.members import Members
 from controller.sources.passing import blob_of
 from controller.sources.saved import contents
-from controller.sources.streams import Readable, form_of
+from controller.sources.streams import Prefixed, Readable, form_of
 from controller.sources.tar import Entry, Headers
 from controller.sources.workers import Workers
 
@@ -43,8 +43,10 @@ class LaidArchive:
             yield await self._workers.start(lambda entry=entry: self._blob(entry))  # type: ignore[misc] # the entry of this turn
 
     def _blob(self, entry: Entry) -> Blob:
-        form = form_of(filled(self._opener(entry), _HEAD))
-        return blob_of(entry, Member(self._opener(entry), entry.size, f"{entry.name} in {self._what}"), form, self._packing, self._workers)
+        opened = self._opener(entry)
+        head = filled(opened, _HEAD)
+        member = Member(Prefixed(head, opened), entry.size, f"{entry.name} in {self._what}")
+        return blob_of(entry, member, form_of(head), self._packing, self._workers)
 
     def _load(self, entry: Entry) -> bytes:
         return filled(Member(self._opener(entry), entry.size, f"{entry.name} in {self._what}"), min(entry.size, MAX_DOCUMENT))
@@ -67,7 +69,7 @@ def in_folder(file: File, packing: Packing, workers: Workers, closing: list[Call
     home = Path(file.path)
 
     def opener(entry: Entry) -> Readable:
-        opened = FolderFile(str(home / entry.name))
+        opened = FolderFile(str(home / entry.name), entry.size)
         closing.append(opened.close)
         return opened
 

@@ -75,7 +75,7 @@ def _named(text: str, into: dict[Reference, None]) -> None:
 def _content(documents: Documents, entry: dict[str, Any], digest: str, names: tuple[Reference, ...], title: str) -> ArchivedContent:
     image = ArchivedImage(digest, names, 0)
     try:
-        tree = _Walk(documents).tree(digest, str(entry.get("mediaType") or ""), "")
+        tree = _Walk(documents).tree(digest, str(entry.get("mediaType") or ""), _DEEPEST)
         blobs = tuple({blob.member: blob for manifest in tree.manifests for blob in _blobs(documents, manifest)}.values())
     except WharfError as error:
         return ArchivedContent(image, title, error=error)
@@ -91,17 +91,15 @@ class _Walk:
         self._documents = documents
         self._met: dict[str, _Tree] = {}
 
-    def tree(self, digest: str, media_type: str, above: str) -> _Tree:
-        """The manifest of a digest; `above` are the indexes that lead to it."""
-        if digest in above:
-            raise self._documents.corrupt(f"the index {digest[:19]} names itself")
-        if above.count(" ") >= _DEEPEST:
+    def tree(self, digest: str, media_type: str, depth: int) -> _Tree:
+        """The manifest of a digest, and so many levels below it. One that names itself has other bytes than its digest says."""
+        if not depth:
             raise self._documents.corrupt("indexes are nested too deep")
         if digest not in self._met:
-            self._met[digest] = self._read(digest, media_type, f"{above} {digest}")
+            self._met[digest] = self._read(digest, media_type, depth - 1)
         return self._met[digest]
 
-    def _read(self, digest: str, media_type: str, above: str) -> _Tree:
+    def _read(self, digest: str, media_type: str, depth: int) -> _Tree:
         raw = self._documents.read(path_of(self._documents, digest), f"the manifest {digest[:19]}")
         if digest_of(raw) != digest:
             raise self._documents.corrupt(f"the manifest {digest[:19]} has other bytes than its digest says")
@@ -109,7 +107,7 @@ class _Walk:
         if not manifest.is_index:
             return _Tree(manifest, (manifest,))
         here = [child for child in manifest.children if path_of(self._documents, child.digest) in self._documents]
-        trees = [self.tree(child.digest, child.media_type, above) for child in here]
+        trees = [self.tree(child.digest, child.media_type, depth) for child in here]
         left = tuple(child.platform or child.digest[:19] for child in manifest.children if child not in here)
         left += tuple(platform for tree in trees for platform in tree.left)
         below = tuple(dict.fromkeys(each for tree in trees for each in tree.manifests))

@@ -81,7 +81,7 @@ class Members:
 
 def _inside(path: str) -> str:
     """A link's target, from the archive's top; "" when it leads out."""
-    return "" if path.startswith("/") else clean(posixpath.normpath(path))
+    return clean(posixpath.normpath(path))
 
 
 def _shown(name: str) -> str:

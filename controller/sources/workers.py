@@ -26,12 +26,14 @@ class Workers:
         self._pool = ThreadPoolExecutor(cores + self.blobs, thread_name_prefix="archive")
 
     def start(self, step: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin a step; its result is awaited later."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, step)
+        """Begin a step; its result is awaited later, or never: then its failure is no news."""
+        future = asyncio.get_running_loop().run_in_executor(self._pool, step)
+        future.add_done_callback(_seen)
+        return future
 
     async def close(self) -> None:
-        """Wait for the steps that have begun; the others never begin."""
-        await asyncio.shield(asyncio.to_thread(self._pool.shutdown, cancel_futures=True))
+        """Wait for the steps that have begun, also when the caller is cancelled; the others never begin."""
+        await finished(lambda: self._pool.shutdown(cancel_futures=True))
 
 
 async def ahead(workers: Workers, step: Callable[[], bytes]) -> AsyncGenerator[bytes, None]:
@@ -42,11 +44,23 @@ async def ahead(workers: Workers, step: Callable[[], bytes]) -> AsyncGenerator[b
             coming = workers.start(step)
             yield data
     finally:
-        _forget(coming)
+        coming.cancel()
 
 
-def _forget(future: asyncio.Future[bytes]) -> None:
-    """Nobody waits for it: its failure is no news."""
-    future.cancel()
-    if future.done() and not future.cancelled():
+def _seen(future: asyncio.Future[T]) -> None:
+    if not future.cancelled():
         future.exception()
+
+
+async def finished(step: Callable[[], None]) -> None:
+    """Do a step in a thread and wait for its end, however often its caller is cancelled: what it uses must not be closed before."""
+    doing = asyncio.ensure_future(asyncio.to_thread(step))
+    cancelled: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    doing.result()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from controller.domain.errors import CorruptError, UsageError
 from controller.sources.tar import SECTOR
+from controller.sources.workers import finished
 
 _PART = ".part"
 
@@ -81,16 +81,6 @@ async def open_writer(path: Path | None) -> AsyncIterator[TarWriter]:
     except BaseException:
         with suppress(OSError):
             part.unlink()
-        raise
-
-
-async def finished(step: Callable[[], None]) -> None:
-    """Do a step in a thread and wait for its end, also when its caller is cancelled: its file must not be closed before."""
-    doing = asyncio.ensure_future(asyncio.to_thread(step))
-    try:
-        await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await asyncio.wait([doing])
         raise
 
 

@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,8 @@ from controller.domain.actions import Import, Reason
 from controller.domain.archived import Packing
 from controller.domain.desired import ArchiveSource, Desired
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UsageError
-from controller.domain.oci import DOCKER_MANIFEST, OCI_MANIFEST, digest_of
+from controller.domain.oci import OCI_MANIFEST, digest_of
+from controller.domain.ports import OpenArchive
 from controller.domain.reference import Target, parse
 from controller.engine.importing import STAGING, Imported, Importer
 from controller.engine.manifests import Manifests
@@ -95,7 +96,8 @@ def way(request: pytest.FixtureRequest, tmp_path: Path, stdin: Stdin) -> Callabl
     """Each way that an archive may be read: random access, packed as a whole, standard input."""
 
     def put(data: bytes) -> str:
-        pack = {"gzip": gzip.compress, "gzip stream": gzip.compress, "zstd": zstandard.compress}.get(request.param, bytes)
+        packs: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "gzip stream": gzip.compress, "zstd": zstandard.compress}
+        pack = packs.get(request.param, bytes)
         if request.param.endswith("stream"):
             stdin(pack(data))
             return "-"
@@ -113,7 +115,7 @@ async def test_what_an_engine_saved(registry: MemoryRegistry, way: Callable[[byt
     manifest = registry._manifest("cyroid/kali", "1")
     assert manifest.config is not None
     assert manifest.config.digest == digest_of(config([ONE, BIG]))
-    assert manifest.media_type == DOCKER_MANIFEST
+    assert manifest.media_type == OCI_MANIFEST
     assert done["cyroid/kali:1"].digest == manifest.digest
 
 
@@ -156,7 +158,6 @@ async def test_every_packing_is_undone_by_others(registry: MemoryRegistry, tmp_p
     empty = b""
     await imported(registry, written(tmp_path / "a.tar", tar_of(saved({"cyroid/kali:1": [ONE, BIG, empty]}))), packing=packing)
     assert plain_layers(registry, KALI) == [ONE, BIG, empty]
-    assert registry._manifest("cyroid/kali", "1").media_type == (OCI_MANIFEST if packing is Packing.ZSTD else DOCKER_MANIFEST)
     for each in registry._manifest("cyroid/kali", "1").layers[:2]:
         data = registry.repositories["cyroid/kali"].blobs[each.digest]
         if packing is not Packing.ZSTD:
@@ -310,24 +311,36 @@ async def test_an_archive_or_a_tag_that_changed_since_the_plan(registry: MemoryR
     with pytest.raises(MovedError, match="look again"):
         await _planned(registry, ImageArchives(), ArchiveSource(path), identity=digest_of(b"other"))
     theirs = registry.add("cyroid/kali", "1", b"theirs")
+    operations: list[str] = []
+    registry.fault = operations.append
     with pytest.raises(MovedError, match="the plan saw nothing"):
         await _planned(registry, ImageArchives(), ArchiveSource(path))
+    assert "stream_blob" not in operations
     assert tagged(registry) == {"cyroid/kali:1": theirs.digest}
 
 
+class _Counting(ImageArchives):
+    """Counts how often an archive is opened."""
+
+    opened = 0
+
+    @asynccontextmanager
+    async def open(self, path: str, packing: Packing) -> AsyncIterator[OpenArchive]:
+        self.opened += 1
+        async with super().open(path, packing) as archive:
+            yield archive
+
+
 async def test_a_look_reads_a_file_once(tmp_path: Path) -> None:
-    """Asked again it is known, until the file changes."""
+    """Asked again it is known, until the file changes; and what changed is seen."""
     path = tmp_path / "a.tar"
     path.write_bytes(tar_of(saved({"cyroid/kali:1": [ONE]})))
-    archives = ImageArchives()
-    first = await archives.look(ArchiveSource(str(path)))
-    opened: list[str] = []
-    archives.open = lambda path, _: opened.append(path)  # type: ignore[assignment,method-assign,misc] # it must not be called
-    assert await archives.look(ArchiveSource(str(path))) == first
+    archives, source = _Counting(), ArchiveSource(str(path))
+    first = await archives.look(source)
+    assert (await archives.look(source), archives.opened) == (first, 1)
     path.write_bytes(tar_of(saved({"cyroid/kali:1": [TWO]})))
-    with pytest.raises((TypeError, AttributeError)):
-        await archives.look(ArchiveSource(str(path)))
-    assert opened == [str(path)]
+    assert (await archives.look(source)).identity == digest_of(config([TWO]))
+    assert archives.opened == 2
 
 
 async def test_a_cancelled_import_tags_nothing(registry: MemoryRegistry, tmp_path: Path) -> None:
@@ -346,3 +359,76 @@ async def test_a_cancelled_import_tags_nothing(registry: MemoryRegistry, tmp_pat
     with pytest.raises(asyncio.CancelledError):
         await doing
     assert tagged(registry) == {}
+
+
+async def test_an_upload_that_the_registry_lost_is_tried_again(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """A file can be read again, so one answer that may pass later is no error of the image; a refusal is, and of that image alone."""
+    path = written(tmp_path / "a.tar", tar_of(saved({"cyroid/kali:1": [BIG], "cyroid/web:2": [ONE]})))
+    told: list[int] = []
+    failing = [RefusedError("PATCH", "503", retryable=True), RefusedError("PATCH", "503", retryable=True)]
+
+    def fault(operation: str) -> None:
+        if operation == "stream_blob" and failing:
+            raise failing.pop()
+
+    registry.fault = fault
+    importer = Importer(registry, ImageArchives(), Manifests())
+    found = importer.import_archive(path, name=None, locate=lambda each: LOCATE.locate(each, adopted=True), advance=told.append)
+    assert [each.error async for each in found] == [None, None]
+    assert plain_layers(registry, KALI) == [BIG]
+    assert sum(told) == len(BIG) + len(ONE), "no byte is told twice"
+    other = MemoryRegistry()
+    failing = [RefusedError("PATCH", "403")]
+    other.fault = fault
+    done = await imported(other, path)
+    assert sorted(each.error is None for each in done.values()) == [False, True]
+    assert len(tagged(other)) == 1
+
+
+@pytest.mark.parametrize("head", [b"", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"x/layer.tar"])
+async def test_a_silent_stream_can_be_given_up(registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    """Who waits for a program that writes nothing is not kept by it."""
+    reading, writing = os.pipe()
+    os.write(writing, head)
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        doing = asyncio.create_task(imported(registry, "-"))
+        await asyncio.wait([doing], timeout=0.5)
+        assert not doing.done()
+        doing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doing
+
+
+async def test_a_stream_that_ends_too_early(registry: MemoryRegistry, stdin: Stdin) -> None:
+    """The program before us died: an error, and nothing is tagged."""
+    data = tar_of(saved({"cyroid/kali:1": [BIG]}))
+    stdin(data[: len(data) // 2])
+    with pytest.raises(CorruptError, match="standard input"):
+        await imported(registry, "-")
+    assert tagged(registry) == {}
+
+
+async def test_two_images_of_one_name(registry: MemoryRegistry, tmp_path: Path) -> None:
+    """Nobody knows which one is meant: the first is taken, the other one is an error that says so."""
+    members = saved({"cyroid/kali:1": [ONE], "docker.io/cyroid/kali:1": [TWO]})
+    path = written(tmp_path / "a.tar", tar_of(members))
+    importer = Importer(registry, ImageArchives(), Manifests())
+    found = importer.import_archive(path, name=None, locate=lambda each: LOCATE.locate(each, adopted=True), advance=lambda _: None)
+    done = [each async for each in found]
+    (failed,) = (each for each in done if each.error)
+    assert str(failed.error).startswith("importing cyroid/kali:1: two images")
+    assert len(done) == 2
+
+
+async def test_what_is_mounted_nowhere_is_copied(registry: MemoryRegistry, stdin: Stdin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry may refuse to mount: then the blob is read from where it waits."""
+
+    async def refused(*_: object) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr(registry, "mount", refused)
+    stdin(tar_of(saved({"cyroid/kali:1": [ONE]})))
+    assert (await imported(registry, "-"))["cyroid/kali:1"].error is None
+    assert plain_layers(registry, KALI) == [ONE]

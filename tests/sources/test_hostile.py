@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import zstandard
@@ -150,12 +150,20 @@ def _path(digest: str) -> str:
     return f"blobs/sha256/{digest[7:]}"
 
 
+def _naming_itself() -> bytes:
+    digest = "sha256:" + "a" * 64
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_INDEX, "digest": digest, "size": 1}]}).encode()
+    listed = {"manifests": [{"mediaType": OCI_INDEX, "digest": digest, "size": len(index)}]}
+    return tar_of({_path(digest): index, "index.json": json.dumps(listed).encode()})
+
+
 LAYOUTS: dict[str, tuple[bytes, str]] = {
     "sha512": (_entry_in_index(digest="sha512:" + "0" * 128), "is not of sha256"),
     "a digest that is a path": (_entry_in_index(digest="sha256:../../../etc/passwd"), "is not of sha256"),
     "no digest": (_entry_in_index(digest=7), "without a digest"),
     "an unknown type": (_layout(b'{"schemaVersion": 2, "mediaType": "x/y"}', "x/y", {}), "media type 'x/y'"),
     "schema 1": (_layout(b'{"schemaVersion": 1, "fsLayers": []}', "application/vnd.docker.distribution.manifest.v1+json", {}), "media type"),
+    "an index that names itself": (_naming_itself(), "other bytes than its digest says"),
     "nested too deep": (_nested(5), "nested too deep"),
     "a missing manifest": (_changed(lambda manifest: _path(manifest.digest), None), "is missing"),
     "a missing layer": (_changed(lambda manifest: _path(manifest.layers[0].digest), None), "is missing"),
@@ -310,7 +318,7 @@ class _Sectors:
 
 
 @pytest.mark.parametrize("style", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_every_way_to_write_a_header(style: int) -> None:
+def test_every_way_to_write_a_header(style: Literal[1, 2]) -> None:
     """Long names and links, sizes beyond 8 GiB, folders, a sparse file: read as Python's own tarfile reads them."""
     made = []
     for name, kind, size, target in (

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def described(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
 def oci_image(layers: Iterable[bytes], suffix: str = "+gzip") -> tuple[Manifest, dict[str, bytes]]:
     """A manifest and its blobs; the layers are stored as the suffix of their type says."""
     plain = list(layers)
-    pack = {"+gzip": gzip.compress, "+zstd": zstandard.compress, "": bytes}[suffix]
+    packs: dict[str, Callable[[bytes], bytes]] = {"+gzip": gzip.compress, "+zstd": zstandard.compress, "": bytes}
+    pack = packs[suffix]
     stored, raw = [pack(each) for each in plain], config(plain)
     said = {
         "schemaVersion": 2,
