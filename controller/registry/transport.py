@@ -20,7 +20,7 @@ from controller.domain.errors import UsageError
 CHUNK = 1 << 20
 """Bytes read at a time: a blob in 16 KiB pieces costs more in calls than in copying."""
 
-CONNECTIONS = 128
+CONNECTIONS = 160
 
 TIMEOUT = httpx.Timeout(connect=10, read=60, write=60, pool=None)
 """Seconds. A read or a write is one chunk, not one blob."""
