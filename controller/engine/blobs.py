@@ -21,8 +21,8 @@ from controller.engine.tree import Origin
 
 log = logging.getLogger(__name__)
 
-BLOBS_AT_ONCE = 4
-"""Of one image, so that a slow one leaves places for others."""
+BLOBS_AT_ONCE = 3
+"""Of one image: as many as leave a place for each image that is worked on at a time. A blob on its way takes some 4 MiB of memory."""
 
 UPLOADS = 3
 """How often an upload is begun."""

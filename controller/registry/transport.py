@@ -20,7 +20,7 @@ from controller.domain.errors import UsageError
 CHUNK = 1 << 20
 """Bytes read at a time: a blob in 16 KiB pieces costs more in calls than in copying."""
 
-CONNECTIONS = 160
+CONNECTIONS = 128
 
 TIMEOUT = httpx.Timeout(connect=10, read=60, write=60, pool=None)
 """Seconds. A read or a write is one chunk, not one blob."""
@@ -125,7 +125,7 @@ def _system_context() -> ssl.SSLContext:
 
 def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=context, keepalive_timeout=30)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=CHUNK)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=CHUNK // 2)
 
 
 def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:
