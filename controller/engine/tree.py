@@ -55,7 +55,8 @@ class Tree:
 
 async def tree_of(manifests: Manifests, origin: Origin, root: Manifest) -> Tree:
     """Everything below a manifest. CorruptError or RefusedError when that is nothing that anybody could use."""
-    seen, levels = {root.digest}, [(root,)]
+    seen = {root.digest}
+    levels: list[tuple[Manifest, ...]] = [(root,)]
     _check(origin, root)
     count, size = 1, len(root.raw)
     while children := {c.digest: c for m in levels[-1] for c in m.children if c.digest not in seen}:

@@ -164,6 +164,19 @@ async def test_what_is_listed_must_refer_to_it(registry: RegistryServer, interne
         assert await these.registry.tags("org/app") == ["0"]
 
 
+async def test_too_many_referrers(registry: RegistryServer, internet: RegistryServer) -> None:
+    """A list of thousands keeps nobody busy: some are asked for, the rest is said, and the image comes."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        made = await image(these.source, "org/app", "1", [os.urandom(100)])
+        listed = [{"mediaType": OCI_INDEX, "digest": digest_of(str(n).encode()), "size": 1} for n in range(5000)]
+        body = json.dumps({"mediaType": OCI_INDEX, "manifests": listed})
+        source.always = [("GET", "/referrers/", Fault(answer=reply(200, body, Content_Type=OCI_INDEX)))]
+        with pytest.raises(RefusedError, match=r"201 failed: 5000 manifests refer to .*at most 200 are taken"):
+            await these.copy("org/app:1", made.digest)
+        assert len(source.of("GET", "/manifests/")) < 210
+        assert await these.registry.tags("org/app") == ["1"]
+
+
 async def test_they_can_be_left_out(registry: RegistryServer, internet: RegistryServer) -> None:
     """`referrers: false` in the file: nobody asks for them."""
     async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
