@@ -125,6 +125,19 @@ async def test_what_images_share_is_fetched_once_while_in_flight(registry: Regis
             assert (await these.registry.resolve(*name.split(":"))).digest == manifest.digest
 
 
+async def test_who_waits_stands_in_nobodys_way(registry: RegistryServer, internet: RegistryServer) -> None:
+    """Two images share more blobs than one may move at a time, in opposite orders, and each waits for the other: both come, each blob once."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        shared = [os.urandom(1000) for _ in range(3 * blobs.BLOBS_AT_ONCE)]
+        one = await image(these.source, "org/one", "1", shared)
+        two = await image(these.source, "org/two", "1", shared[::-1])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(these.copy("org/one:1", one.digest))
+            group.create_task(these.copy("org/two:1", two.digest))
+        assert all(len(source.of("GET", digest_of(each))) == 1 for each in shared)
+        assert (await these.registry.resolve("org/two", "1")).digest == two.digest
+
+
 async def test_when_who_moves_a_shared_blob_fails_another_takes_over(registry: RegistryServer, internet: RegistryServer) -> None:
     """The first image's source breaks down for good in the middle of the base: only that image fails."""
     async with fault_proxy(internet.url) as bad, copies(registry.url, bad.url) as these, copies(registry.url, internet.url) as others:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def scheme(manifest: Manifest, ending: str = "") -> str:
     return manifest.digest.replace(":", "-") + ending
 
 
-async def about(these: Copies, subject: Manifest, **more: object) -> Manifest:
+async def about(these: Copies, subject: Manifest, **more: Any) -> Manifest:
     """A referrer, by its digest."""
     what = {"mediaType": subject.media_type, "digest": subject.digest, "size": len(subject.raw)}
     return await image(these.source, "org/app", "", [os.urandom(100)], subject=what, artifactType=SBOM, **more)
