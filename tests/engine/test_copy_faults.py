@@ -61,6 +61,7 @@ async def test_there_is_an_end_to_reconnecting(registry: RegistryServer, interne
         assert len(source.of("GET", digest_of(layer))) == blobs._IN_VAIN
         with pytest.raises(NotFoundError):
             await these.registry.resolve("org/app", "1")
+        assert these.idle
 
 
 async def test_an_upload_that_breaks_is_begun_anew(registry: RegistryServer, internet: RegistryServer) -> None:
@@ -72,7 +73,23 @@ async def test_an_upload_that_breaks_is_begun_anew(registry: RegistryServer, int
         await these.copy("org/app:1", made.digest)
         assert [each.up for each in target.of("PUT", digest_of(layer))][-1] == 4 * MIB
         assert len({each.path.partition("?")[0] for each in target.of("PUT", digest_of(layer))}) == 3
+        assert these.idle
         assert sum(these.told) == made.size
+
+
+async def test_a_copy_that_is_cancelled_gives_everything_back(registry: RegistryServer, internet: RegistryServer) -> None:
+    """In the middle of a blob: no request of it goes on, no place is kept, and the next copy of the same image comes."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        layer = os.urandom(4 * MIB)
+        made = await image(these.source, "org/app", "1", [layer])
+        source.spoil("GET", digest_of(layer), Fault(hold=asyncio.Event()))
+        copying = asyncio.create_task(these.copy("org/app:1", made.digest))
+        await source.until("GET", digest_of(layer))
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        assert these.idle
+        assert await these.copy("org/app:1", made.digest) == made.digest
 
 
 @pytest.mark.parametrize("kind", [GZIP, ZSTD])
