@@ -21,8 +21,8 @@ from controller.engine.tree import Origin
 
 log = logging.getLogger(__name__)
 
-BLOBS_AT_ONCE = 4
-"""Of one image, so that a slow one leaves places for others."""
+BLOBS_AT_ONCE = 3
+"""Of one image: as many as leave a place for each image that is worked on at a time. A blob on its way takes some 4 MiB of memory."""
 
 UPLOADS = 3
 """How often an upload is begun."""
@@ -33,9 +33,8 @@ _STALLED = 30.0
 
 _RECONNECTS = 50
 _IN_VAIN = 4
-"""How often a download may break off: in all, and in a row without a byte."""
+"""How often a download may break off: in all, and in a row without a byte. Never when a pause is asked for: the client has sat out some already."""
 
-_LONGEST_PAUSE = 60.0
 _IN_A_THREAD = 128 << 10
 """Bytes from which a chunk is hashed in a thread: below, the way there takes as long as the hashing."""
 
@@ -120,7 +119,7 @@ class Blobs:
             try:
                 await self._registry.write_blob(repository, blob, _watched(chunks, told, move), upload)
             except RemoteError as error:
-                final = not error.retryable or turn == UPLOADS or download.failed or (error.retry_after or 0) > _LONGEST_PAUSE
+                final = not error.retryable or turn == UPLOADS or download.failed or bool(error.retry_after)
                 if final:
                     raise _named(error, origin, blob, self._registry) from None
                 log.info("the upload of %s is begun anew: %s", blob.digest, error)
@@ -160,7 +159,7 @@ class Download:
                 break
             except RemoteError as error:
                 in_vain = 0 if self._at > before else in_vain + 1
-                if not error.retryable or not left or in_vain == _IN_VAIN or (error.retry_after or 0) > _LONGEST_PAUSE:
+                if not error.retryable or not left or in_vain == _IN_VAIN or error.retry_after:
                     self.failed = True
                     raise
                 log.info("going on with %s from byte %d: %s", self._blob.digest, self._at, error)

@@ -59,6 +59,7 @@ class _Bringing:
     seen: set[str] = field(default_factory=set)
     brought: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    tried: int = 0
 
     def failed(self, what: str, error: Exception) -> None:
         self.left_out.append(f"{what}: {error}")
@@ -79,12 +80,13 @@ class Referrers:
         """All that refers to these manifests, and to that again. What was left out, in words; never raises for what a registry answers."""
         this = _Bringing(origin, repository, advance, seen=set(subjects))
         level = list(subjects)
+        if len(level) > _MOST:
+            this.left_out.append(f"{len(level)} manifests: what refers to them was looked for at the first {_MOST}")
         for _ in range(_DEEPEST):
+            known = len(this.brought)
             for subject in level[:_MOST]:
                 await self._about(this, subject)
-            level, this.brought = this.brought, []
-            if not level:
-                break
+            level = this.brought[known:]
         return tuple(this.left_out)
 
     async def _about(self, this: _Bringing, subject: str) -> None:
@@ -98,6 +100,10 @@ class Referrers:
         tagged = await self._read(this, name) if name in tags else None
         children = [child.digest for index in (listed, tagged) if index is not None for child in index.children]
         found = [digest for digest in dict.fromkeys(children) if digest not in this.seen]
+        if len(found) > _MOST - this.tried:
+            this.left_out.append(f"{len(found)} manifests refer to {subject[:19]}: at most {_MOST} are taken")
+            found = found[: _MOST - this.tried]
+        this.tried += len(found)
         kept = [manifest for digest in found if (manifest := await self._one(this, subject, digest)) is not None]
         if kept:
             await self._make_known(this, subject, kept)
@@ -106,9 +112,11 @@ class Referrers:
                 await self._tagged(this, name + ending)
 
     async def _read(self, this: _Bringing, tag: str) -> Manifest | None:
-        """What a tag of the source means; None when it means nothing, or can't be had."""
+        """What a tag of the source means; None when it means nothing, or can't be had. By HEAD first: that is what rate limits don't count."""
+        origin = this.origin
         try:
-            return await this.origin.registry.manifest(this.origin.repository, tag)
+            found = await origin.registry.resolve(origin.repository, tag)
+            return await self._manifests.get(origin.registry, origin.repository, found.digest)
         except NotFoundError:
             return None
         except RemoteError as error:
@@ -118,9 +126,6 @@ class Referrers:
     async def _one(self, this: _Bringing, subject: str, digest: str) -> Manifest | None:
         """One referrer, whole, by its digest."""
         this.seen.add(digest)
-        if len(this.seen) > 2 * _MOST:
-            this.left_out.append(f"{digest[:19]}: more than {_MOST} referrers")
-            return None
         try:
             manifest = await self._manifests.get(this.origin.registry, this.origin.repository, digest)
             if manifest.subject is None or manifest.subject.digest != subject:

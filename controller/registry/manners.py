@@ -39,7 +39,7 @@ class Lane(Enum):
     WRITE = auto()
 
 
-LIMITS = {Lane.SMALL: 64, Lane.READ: 16, Lane.WRITE: 16}
+LIMITS = {Lane.SMALL: 64, Lane.READ: 24, Lane.WRITE: 24}
 """At a time, for one registry. Together fewer than transport.CONNECTIONS, or one lane's requests would wait for another's connections."""
 
 

@@ -125,7 +125,7 @@ def _system_context() -> ssl.SSLContext:
 
 def _session(context: ssl.SSLContext) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=context, keepalive_timeout=30)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=CHUNK)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=CHUNK // 2)
 
 
 def http_client(ca_file: Path | None = None) -> httpx.AsyncClient:

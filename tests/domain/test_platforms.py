@@ -39,7 +39,7 @@ def _chosen(*platforms: str, index: Manifest = WHOLE) -> list[str]:
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
 def test_several_but_not_all_make_a_new_index(media_type: str) -> None:
     """Same media type and annotations, descriptors verbatim and in their order, whatever order the file names them in: always the same bytes."""
-    first, second = _child("linux/amd64", **{"x-more": [1, {"b": 1, "a": 2}]}), _child("linux/arm64", urls=["https://example.com/é"])
+    first, second = _child("linux/amd64") | {"x-more": [1, {"b": 1, "a": 2}]}, _child("linux/arm64", urls=["https://example.com/é"])
     index = _index(first, _child("linux/s390x"), second, media_type=media_type, annotations={"org.example": "kept"})
     found = choose(index, ["linux/arm64", "linux/amd64"])
     assert isinstance(found, Manifest)

@@ -46,6 +46,11 @@ class Copies:
         action = Copy(target=target, sets=(), reason=Reason.MISSING, message="", **what)
         return await self.copier.copy(action, [self.source], self.told.append)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return not any(limit._running for client in (self.registry, self.source) for limit in client._manners.limits.values())
+
     def restart(self) -> None:
         """A copier that remembers nothing."""
         self.copier = Copier(self.registry, Manifests(), sleep=self.waits)

@@ -151,6 +151,24 @@ async def test_a_tag_that_somebody_wrote_since_the_plan_is_not_overwritten(scene
     assert await tags_of(scene.registry, NGINX) == {"1": theirs.digest}
 
 
+async def test_a_signature_comes_along(scene: Scene) -> None:
+    """Cosign's tag of an image is there after the pass; a broken one is said once, and is no reason to lack the image."""
+    published = await publish(scene.internet, "library/nginx", "1")
+    signed = f"sha256-{published.digest[7:]}.sig"
+    signature = await publish(scene.internet, "library/nginx", signed)
+    scene.images = [{"name": f"{NGINX}:1"}]
+    await scene.apply()
+    assert await tags_of(scene.registry, NGINX) == {"1": published.digest, signed: signature.digest}
+    other = await publish(scene.internet, "library/other", "1")
+    broken = await publish(scene.internet, "library/other", f"sha256-{other.digest[7:]}.sig")
+    scene.internet.damage(broken.layers[0].digest)
+    scene.images = [{"name": "docker.io/library/other:1"}]
+    done = await scene.apply()
+    assert "the image itself is in the registry as docker.io/library/other:1" in done.outcomes[0].error
+    assert await tags_of(scene.registry, "docker.io/library/other") == {"1": other.digest}
+    assert done.after.converged
+
+
 async def test_a_damaged_blob_upstream_is_not_kept(scene: Scene) -> None:
     """Upstream sends other bytes than the digest says: that image's error, and nothing is tagged."""
     published = await publish(scene.internet, "library/nginx", "1")

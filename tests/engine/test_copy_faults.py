@@ -61,6 +61,7 @@ async def test_there_is_an_end_to_reconnecting(registry: RegistryServer, interne
         assert len(source.of("GET", digest_of(layer))) == blobs._IN_VAIN
         with pytest.raises(NotFoundError):
             await these.registry.resolve("org/app", "1")
+        assert these.idle
 
 
 async def test_an_upload_that_breaks_is_begun_anew(registry: RegistryServer, internet: RegistryServer) -> None:
@@ -72,7 +73,23 @@ async def test_an_upload_that_breaks_is_begun_anew(registry: RegistryServer, int
         await these.copy("org/app:1", made.digest)
         assert [each.up for each in target.of("PUT", digest_of(layer))][-1] == 4 * MIB
         assert len({each.path.partition("?")[0] for each in target.of("PUT", digest_of(layer))}) == 3
+        assert these.idle
         assert sum(these.told) == made.size
+
+
+async def test_a_copy_that_is_cancelled_gives_everything_back(registry: RegistryServer, internet: RegistryServer) -> None:
+    """In the middle of a blob: no request of it goes on, no place is kept, and the next copy of the same image comes."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        layer = os.urandom(4 * MIB)
+        made = await image(these.source, "org/app", "1", [layer])
+        source.spoil("GET", digest_of(layer), Fault(hold=asyncio.Event()))
+        copying = asyncio.create_task(these.copy("org/app:1", made.digest))
+        await source.until("GET", digest_of(layer))
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        assert these.idle
+        assert await these.copy("org/app:1", made.digest) == made.digest
 
 
 @pytest.mark.parametrize("kind", [GZIP, ZSTD])
@@ -123,6 +140,19 @@ async def test_what_images_share_is_fetched_once_while_in_flight(registry: Regis
         assert not target.of("HEAD", "/blobs/")
         for name, manifest in made.items():
             assert (await these.registry.resolve(*name.split(":"))).digest == manifest.digest
+
+
+async def test_who_waits_stands_in_nobodys_way(registry: RegistryServer, internet: RegistryServer) -> None:
+    """Two images share more blobs than one may move at a time, in opposite orders, and each waits for the other: both come, each blob once."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        shared = [os.urandom(1000) for _ in range(3 * blobs.BLOBS_AT_ONCE)]
+        one = await image(these.source, "org/one", "1", shared)
+        two = await image(these.source, "org/two", "1", shared[::-1])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(these.copy("org/one:1", one.digest))
+            group.create_task(these.copy("org/two:1", two.digest))
+        assert all(len(source.of("GET", digest_of(each))) == 1 for each in shared)
+        assert (await these.registry.resolve("org/two", "1")).digest == two.digest
 
 
 async def test_when_who_moves_a_shared_blob_fails_another_takes_over(registry: RegistryServer, internet: RegistryServer) -> None:

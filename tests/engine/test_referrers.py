@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def scheme(manifest: Manifest, ending: str = "") -> str:
     return manifest.digest.replace(":", "-") + ending
 
 
-async def about(these: Copies, subject: Manifest, **more: object) -> Manifest:
+async def about(these: Copies, subject: Manifest, **more: Any) -> Manifest:
     """A referrer, by its digest."""
     what = {"mediaType": subject.media_type, "digest": subject.digest, "size": len(subject.raw)}
     return await image(these.source, "org/app", "", [os.urandom(100)], subject=what, artifactType=SBOM, **more)
@@ -162,6 +163,19 @@ async def test_what_is_listed_must_refer_to_it(registry: RegistryServer, interne
         with pytest.raises(RefusedError, match=r"2 failed: .* does not refer to"):
             await these.copy("org/app:0", made.digest)
         assert await these.registry.tags("org/app") == ["0"]
+
+
+async def test_too_many_referrers(registry: RegistryServer, internet: RegistryServer) -> None:
+    """A list of thousands keeps nobody busy: some are asked for, the rest is said, and the image comes."""
+    async with fault_proxy(internet.url) as source, copies(registry.url, source.url) as these:
+        made = await image(these.source, "org/app", "1", [os.urandom(100)])
+        listed = [{"mediaType": OCI_INDEX, "digest": digest_of(str(n).encode()), "size": 1} for n in range(5000)]
+        body = json.dumps({"mediaType": OCI_INDEX, "manifests": listed})
+        source.always = [("GET", "/referrers/", Fault(answer=reply(200, body, Content_Type=OCI_INDEX)))]
+        with pytest.raises(RefusedError, match=r"201 failed: 5000 manifests refer to .*at most 200 are taken"):
+            await these.copy("org/app:1", made.digest)
+        assert len(source.of("GET", "/manifests/")) < 210
+        assert await these.registry.tags("org/app") == ["1"]
 
 
 async def test_they_can_be_left_out(registry: RegistryServer, internet: RegistryServer) -> None:
