@@ -65,13 +65,13 @@ class Yard:
     async def build(self, action: Build | None = None) -> str:
         """One build, as the applier does it."""
         state = await self.host.look()
-        builder = Builder(self.registry, self.store, Manifests(), self.contexts)  # type: ignore[arg-type] # the ports' parts that a build needs
+        builder = Builder(self.registry, self.store, Manifests(), self.contexts)
         return await builder.build(action or await self.action(), self.host, state.engine_id, state.store, self.address, lambda _: None)
 
     async def recover(self) -> None:
         """How a pass begins."""
         state = await self.host.look()
-        pusher = Pusher(self.registry, self.store, Manifests())  # type: ignore[arg-type] # as above
+        pusher = Pusher(self.registry, self.store, Manifests())
         await pusher.recover(self.host, state.engine_id, state.store)
 
     async def label(self) -> str:

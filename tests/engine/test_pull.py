@@ -44,13 +44,13 @@ class Yard:
         seen = digest or (await self.registry.resolve(KALI.repository, KALI.tag)).digest
         action = Pull(target=KALI, sets=(), reason=Reason.MISSING, message="", host="local", tag=tag, digest=seen)
         state = await self.host.look()
-        puller = Puller(self.registry, self.store, Manifests())  # type: ignore[arg-type] # the ports' parts that a pull needs
+        puller = Puller(self.registry, self.store, Manifests())
         return await puller.pull(action, self.host, state.engine_id, state.store, self.address, lambda _: None)
 
     async def recover(self) -> None:
         """How a pass begins."""
         state = await self.host.look()
-        pusher = Pusher(self.registry, self.store, Manifests())  # type: ignore[arg-type] # as above
+        pusher = Pusher(self.registry, self.store, Manifests())
         await pusher.recover(self.host, state.engine_id, state.store)
 
     async def names(self) -> set[str]:
