@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -274,11 +275,12 @@ async def test_what_was_not_proven_keeps_our_name_too(scene: Scene) -> None:
 async def test_a_build_that_is_cancelled_leaves_nothing_to_the_next_pass(scene: Scene) -> None:
     """Ctrl-C in the middle of a step: the next pass finds no tag, and closes the journal."""
     async with yard_of(scene) as yard:
+        word = str(random.randrange(10**6, 10**9))
         with_shell(Path(yard.source.context))
-        yard.write("Dockerfile", "FROM scratch\nCOPY shell /\nRUN sleep 98763\n")
+        yard.write("Dockerfile", f"FROM scratch\nCOPY shell /\nRUN sleep {word}\n")
         building = asyncio.create_task(yard.build())
         async with asyncio.timeout(100):
-            while not sleeping("98763"):  # noqa: ASYNC110 - another program's start has no event
+            while not sleeping(word):  # noqa: ASYNC110 - another program's start has no event
                 await asyncio.sleep(0.05)
             building.cancel()
             await asyncio.wait({building})
