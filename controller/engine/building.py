@@ -59,7 +59,7 @@ class Builder:
             raise UnprovenError(f"{action.target}: built and pushed by {host.name}, but the registry's tag means another image")
         self._store.set_last_pushed(engine_id, action.target, pushed)
         try:
-            await settle(self._store, host, entry, kind, prover or Prover(self._registry, self._monotonic), advance)
+            await settle(self._store, host, entry, kind, prover or Prover(self._registry, self._monotonic), advance, insist=True)
         except RemoteError as error:
             log.warning("%s is in the registry, and stays on %s for now: %s", action.target, host.name, error)
         return pushed

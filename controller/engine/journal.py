@@ -99,24 +99,28 @@ async def _remove_tag(host: Host, entry: JournalEntry) -> bool:
     return True
 
 
-async def settle(store: Store, host: Host, entry: JournalEntry, kind: StoreKind, prover: Prover, advance: Advance) -> None:
-    """As `untag`, but an image's last name goes too, by Id, once the registry was shown to hold its content.
+async def settle(store: Store, host: Host, entry: JournalEntry, kind: StoreKind, prover: Prover, advance: Advance, *, insist: bool = False) -> None:
+    """As `untag`, but an image's last name goes too, by Id, once the registry was shown to hold its content; with `insist` no name goes before that.
 
     Raises UnprovenError when it does not, RemoteError when the engine refuses or does not answer; then all stays, with its entry open.
     """
     image = None if entry.existed else await _image_of(host, entry)
     if image is not None and image.id == entry.image_id:
-        name, tried = parse(entry.reference), f"removing {entry.reference} from {host.name}"
-        detail = await host.inspect(image.id)
-        if len(image.tags) == 1:
-            if image.used_by:
-                raise RefusedError(tried, f"{', '.join(image.used_by)} uses it", hint="it goes when the container is gone")
-            try:
-                await prover.prove(Target(name.repository, name.tag), image, detail, kind, advance)
-            except RemoteError as error:
-                raise UnprovenError(f"{tried}: it stays, as its content could not be read back: {error}") from None
-        await _remove_same(host, entry, tried, proven=len(image.tags) == 1)
+        tried, last = f"removing {entry.reference} from {host.name}", len(image.tags) == 1
+        if last and image.used_by and not insist:
+            raise RefusedError(tried, f"{', '.join(image.used_by)} uses it", hint="it goes when the container is gone")
+        if last or insist:
+            await _prove(host, entry, image, kind, prover, advance, tried)
+        await _remove_same(host, entry, tried, proven=last or insist)
     store.close_push(entry)
+
+
+async def _prove(host: Host, entry: JournalEntry, image: HostImage, kind: StoreKind, prover: Prover, advance: Advance, tried: str) -> None:
+    name, detail = parse(entry.reference), await host.inspect(image.id)
+    try:
+        await prover.prove(Target(name.repository, name.tag), image, detail, kind, advance)
+    except RemoteError as error:
+        raise UnprovenError(f"{tried}: it stays, as its content could not be read back: {error}") from None
 
 
 async def _remove_same(host: Host, entry: JournalEntry, tried: str, *, proven: bool) -> None:

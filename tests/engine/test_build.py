@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -258,14 +259,31 @@ async def test_a_damaged_blob_keeps_what_was_built(either_scene: Scene) -> None:
         assert await yard.images() == {(yard.tag,)}
 
 
+async def test_what_was_not_proven_keeps_our_name_too(scene: Scene) -> None:
+    """A build is done when its content was read back, whatever else the image is called by then."""
+    async with yard_of(scene) as yard:
+        real = yard.host.push
+
+        async def rotting(reference: str, advance: Callable[[int], None]) -> None:
+            scene.engine.docker("tag", reference, "mine/kali:1")
+            await real(reference, advance)
+            scene.registry.damage((await yard.registry.manifest("cyroid/kali", "1")).layers[0].digest)
+
+        yard.host.push = rotting  # type: ignore[method-assign] # what a disk does
+        with pytest.raises(UnprovenError, match="cyroid/kali"):
+            await yard.build()
+        assert await yard.images() == {tuple(sorted((yard.tag, "docker.io/mine/kali:1")))}
+
+
 async def test_a_build_that_is_cancelled_leaves_nothing_to_the_next_pass(scene: Scene) -> None:
     """Ctrl-C in the middle of a step: the next pass finds no tag, and closes the journal."""
     async with yard_of(scene) as yard:
+        word = str(random.randrange(10**6, 10**9))
         with_shell(Path(yard.source.context))
-        yard.write("Dockerfile", "FROM scratch\nCOPY shell /\nRUN sleep 98763\n")
+        yard.write("Dockerfile", f"FROM scratch\nCOPY shell /\nRUN sleep {word}\n")
         building = asyncio.create_task(yard.build())
         async with asyncio.timeout(100):
-            while not sleeping("98763"):  # noqa: ASYNC110 - another program's start has no event
+            while not sleeping(word):  # noqa: ASYNC110 - another program's start has no event
                 await asyncio.sleep(0.05)
             building.cancel()
             await asyncio.wait({building})
