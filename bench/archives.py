@@ -23,7 +23,7 @@ from tests.support.servers import EngineServer, RegistryServer
 LAYERS = (700, 400, 200, 100)
 """MB each, as they are in the archive: plain."""
 
-TURNS = 2
+TURNS = 1
 NAME = "bench/big:1"
 
 _LARGEST = 4 << 20
