@@ -235,6 +235,10 @@ async def test_nothing_in_an_archive_steers_a_terminal(tmp_path: Path) -> None:
     said = await _error(written(tmp_path / "bad.tar", tar_of({f"{escape}.json": b"{}", "manifest.json": json.dumps(saved_).encode()})))
     assert said.isprintable()
     assert said
+    cut = gzip.compress(tar_of({f"{escape}.tar": bytes(5000)})[:3000])
+    said = await _error(written(tmp_path / "bad.tar", cut))
+    assert said.isprintable()
+    assert "ends in the middle" in said
 
 
 # Bounds.
