@@ -19,6 +19,9 @@ from controller.sources.streams import form_of
 from controller.sources.workers import Workers
 
 _REMEMBERED = 256
+_REMEMBERED_WHOLE, _SMALL = 32, 1 << 20
+"""Archives whose documents are kept as well, if they are no more than that in bytes: one that is packed need not be read for them a second time."""
+
 _HEAD = 4
 
 _Key = tuple[tuple[str, int, int, int], ...]
@@ -29,6 +32,7 @@ class ImageArchives:
 
     def __init__(self) -> None:
         self._known: OrderedDict[_Key, tuple[ArchivedContent, ...]] = OrderedDict()
+        self._whole: OrderedDict[_Key, tuple[ArchivedContent, ...]] = OrderedDict()
         self._looking: dict[str, asyncio.Lock] = {}
 
     async def look(self, source: ArchiveSource) -> ArchivedImage:
@@ -43,17 +47,24 @@ class ImageArchives:
         return chosen(contents, source.name, source.path).image
 
     async def _looked(self, path: str) -> tuple[ArchivedContent, ...]:
+        key = await asyncio.to_thread(_key, path)
         async with self.open(path, Packing.FAST) as archive:
-            return tuple(_small(each) for each in archive.contents or ())
+            contents = archive.contents or ()
+        if sum(map(_document_bytes, contents)) <= _SMALL:
+            self._whole[key] = contents
+            while len(self._whole) > _REMEMBERED_WHOLE:
+                self._whole.popitem(last=False)
+        return tuple(_small(each) for each in contents)
 
     @asynccontextmanager
     async def open(self, path: str, packing: Packing) -> AsyncIterator[OpenArchive]:
         """Open an archive; at the end all of its threads are at rest, and its files closed."""
+        known = self._whole.get(await asyncio.to_thread(_key, path))
         file = await asyncio.to_thread(File, path)
         workers = Workers()
         closing: list[Callable[[], None]] = [file.close]
         try:
-            yield await _opened(file, packing, workers, closing)
+            yield await _opened(file, packing, workers, closing, known)
         finally:
             file.unwanted()
             await workers.close()
@@ -61,7 +72,9 @@ class ImageArchives:
                 close()
 
 
-async def _opened(file: File, packing: Packing, workers: Workers, closing: list[Callable[[], None]]) -> OpenArchive:
+async def _opened(
+    file: File, packing: Packing, workers: Workers, closing: list[Callable[[], None]], known: tuple[ArchivedContent, ...] | None
+) -> OpenArchive:
     laid: LaidArchive
     if file.is_folder:
         laid = await workers.start(lambda: in_folder(file, packing, workers, closing))
@@ -73,13 +86,20 @@ async def _opened(file: File, packing: Packing, workers: Workers, closing: list[
         laid = await workers.start(lambda: in_file(file, packing, workers))
         return laid
     passed = PassedArchive(file.name, file, packing, workers, again=lambda: _rewound(file))
-    await passed.survey()
+    if known is None:
+        await passed.survey()
+    else:
+        passed.contents = known
     return passed
 
 
 def _rewound(file: File) -> None:
     with explained(file.name):
         os.lseek(file.fd, 0, os.SEEK_SET)
+
+
+def _document_bytes(content: ArchivedContent) -> int:
+    return len(content.config) + sum(len(each.raw) for each in content.manifests)
 
 
 def _small(content: ArchivedContent) -> ArchivedContent:
@@ -89,9 +109,9 @@ def _small(content: ArchivedContent) -> ArchivedContent:
 
 def _key(path: str) -> _Key:
     """What changes when the archive does. Of a folder its documents tell it: blobs are named after their content."""
+    found: list[tuple[str, int, int, int]] = []
     if path == STDIN:
         return ()
-    found = []
     with explained(path):
         found.append(_one(path))
     for name in ("index.json", "manifest.json"):

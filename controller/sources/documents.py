@@ -12,6 +12,12 @@ from controller.sources.tar import Entry
 
 MAX_DOCUMENT = 4 << 20
 MAX_DOCUMENTS = 64 << 20
+_SHOWN = 200
+
+
+def printable(text: str) -> str:
+    """A text out of a document, for people: short, and nothing in it steers a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text[:_SHOWN])
 
 
 class Documents:

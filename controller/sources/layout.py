@@ -11,7 +11,7 @@ from controller.domain.archived import CONFIG_TYPES, ArchivedBlob, ArchivedConte
 from controller.domain.errors import InvalidReferenceError, WharfError
 from controller.domain.oci import Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import Reference, is_digest, parse
-from controller.sources.documents import Documents
+from controller.sources.documents import Documents, printable
 
 INDEX = "index.json"
 _DEEPEST = 3
@@ -48,7 +48,7 @@ def layout_contents(documents: Documents) -> Iterator[ArchivedContent]:
             titles.setdefault(digest, text)
             _named(text, names.setdefault(digest, {}))
     for digest, each in entries.items():
-        yield _content(documents, each, digest, tuple(names.get(digest, ())), titles.get(digest, digest[:19]))
+        yield _content(documents, each, digest, tuple(names.get(digest, ())), printable(titles.get(digest, digest[:19])))
 
 
 def _names(entry: dict[str, Any]) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _content(documents: Documents, entry: dict[str, Any], digest: str, names: tu
         blobs = tuple({blob.member: blob for manifest in tree.manifests for blob in _blobs(documents, manifest)}.values())
     except WharfError as error:
         return ArchivedContent(image, title, error=error)
-    note = f"not in the archive, so left out: {', '.join(tree.left)}" if tree.left else ""
+    note = f"not in the archive, so left out: {printable(', '.join(tree.left))}" if tree.left else ""
     image = replace(image, identity=tree.root.digest, size=sum(blob.size for blob in blobs))
     return ArchivedContent(image, title, tree.manifests, blobs=blobs, note=note)
 

@@ -44,7 +44,7 @@ class Packer:
 
 
 def _fast(data: bytes) -> bytes:
-    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
+    packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15, 9)
     return packer.compress(data) + packer.flush(isal_zlib.Z_FULL_FLUSH)
 
 

@@ -11,7 +11,7 @@ from controller.domain.archived import ArchivedBlob, ArchivedContent, ArchivedIm
 from controller.domain.errors import InvalidReferenceError, WharfError
 from controller.domain.oci import Descriptor, digest_of
 from controller.domain.reference import Reference, parse
-from controller.sources.documents import Documents
+from controller.sources.documents import Documents, printable
 from controller.sources.layout import INDEX, layout_contents
 from controller.sources.members import digest_in
 
@@ -59,7 +59,7 @@ def _saved(documents: Documents) -> Iterator[ArchivedContent]:
 def _content(documents: Documents, entry: dict[str, Any], number: int) -> ArchivedContent:
     tags = entry.get("RepoTags") or []
     title = next((each for each in tags if isinstance(each, str)), "") if isinstance(tags, list) else ""
-    title = title or f"entry {number} of {MANIFEST}"
+    title = printable(title) or f"entry {number} of {MANIFEST}"
     names: tuple[Reference, ...] = ()
     try:
         names = _names(documents, tags)

@@ -34,7 +34,7 @@ _KINDS = {b"1": Kind.LINK, b"2": Kind.SYMLINK, b"5": Kind.FOLDER, b"S": Kind.SPA
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One member. `name` is relative and clean, "" when it leads out of the archive; `offset` is where its data begin."""
+    """One member. `name` is relative and clean, "" when it leads out of the archive or can't be printed; `offset` is where its data begin."""
 
     name: str
     kind: Kind
@@ -182,9 +182,9 @@ class Headers:
 
 
 def clean(name: str) -> str:
-    """A member's name without `./` and double slashes; "" when it is absolute or leads out of the archive."""
+    """A member's name without `./` and double slashes; "" when it is absolute, leads out of the archive, or can't be printed."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    return "" if name.startswith("/") or ".." in parts else "/".join(parts)
+    return "" if name.startswith("/") or ".." in parts or not name.isprintable() else "/".join(parts)
 
 
 def _octal(field: bytes) -> int:

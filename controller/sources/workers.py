@@ -52,8 +52,11 @@ def _seen(future: asyncio.Future[T]) -> None:
         future.exception()
 
 
-async def finished(step: Callable[[], None]) -> None:
-    """Do a step in a thread and wait for its end, however often its caller is cancelled: what it uses must not be closed before."""
+async def finished(step: Callable[[], None], give_up: Callable[[], None] = lambda: None) -> None:
+    """Do a step in a thread and wait for its end, however often its caller is cancelled: what it uses must not be closed before.
+
+    `give_up` tells a step that may last that nobody wants it any more.
+    """
     doing = asyncio.ensure_future(asyncio.to_thread(step))
     cancelled: asyncio.CancelledError | None = None
     while not doing.done():
@@ -61,6 +64,7 @@ async def finished(step: Callable[[], None]) -> None:
             await asyncio.wait([doing])
         except asyncio.CancelledError as error:
             cancelled = error
+            give_up()
     if cancelled is not None:
         raise cancelled
     doing.result()

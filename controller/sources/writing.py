@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +16,8 @@ from controller.sources.tar import SECTOR
 from controller.sources.workers import finished
 
 _PART = ".part"
+_WAKE = 0.2
+"""Seconds after which a writer to a full pipe looks whether it is still wanted."""
 
 
 class TarWriter:
@@ -22,6 +26,7 @@ class TarWriter:
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._name = name
+        self._wanted = True
 
     async def document(self, name: str, data: bytes) -> None:
         """Append a small member."""
@@ -46,13 +51,19 @@ class TarWriter:
         await self._write(bytes(2 * SECTOR))
 
     async def _write(self, data: bytes) -> None:
-        await finished(lambda: self._written(data))
+        await finished(lambda: self._written(data), self._give_up)
+
+    def _give_up(self) -> None:
+        self._wanted = False
 
     def _written(self, data: bytes) -> None:
         left = memoryview(data)
         with _explained(self._name):
-            while left:
-                left = left[os.write(self._fd, left) :]
+            while left and self._wanted:
+                try:
+                    left = left[os.write(self._fd, left) :]
+                except BlockingIOError:
+                    select.select([], [self._fd], [], _WAKE)
 
 
 @asynccontextmanager
@@ -61,9 +72,13 @@ async def open_writer(path: Path | None) -> AsyncIterator[TarWriter]:
     if path is None:
         if sys.stdout.isatty():
             raise UsageError("an archive is nothing for a terminal: name a file with -o, or send it to a program")
-        writer = TarWriter(sys.stdout.fileno(), "standard output")
-        yield writer
-        await writer.finish()
+        fd = _unblocked(sys.stdout.fileno())
+        try:
+            writer = TarWriter(fd, "standard output")
+            yield writer
+            await writer.finish()
+        finally:
+            os.close(fd)
         return
     part = path.with_name(path.name + _PART)
     with _explained(str(part)):
@@ -82,6 +97,14 @@ async def open_writer(path: Path | None) -> AsyncIterator[TarWriter]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _unblocked(fd: int) -> int:
+    """The same pipe, opened anew: who writes to that one is never kept by a reader that does not read, and who shares `fd` notices nothing."""
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        with suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.dup(fd)
 
 
 @contextmanager

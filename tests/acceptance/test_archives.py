@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -134,6 +135,25 @@ def test_export_to_a_pipe(registry: RegistryServer, tmp_path: Path) -> None:
     run("export", "--registry", registry.url, "cyroid/kali:1", "-o", tmp_path / "out.tar", home=tmp_path)
     assert piped.stdout == (tmp_path / "out.tar").read_bytes()
     assert b"cyroid/kali:1  sha256:" in piped.stderr
+
+
+def test_a_reader_that_does_not_read(registry: RegistryServer, tmp_path: Path) -> None:
+    """Who sends an archive to a program that hangs can still be interrupted; one that ends early is no traceback."""
+    run("import", "--registry", registry.url, written(tmp_path / "b.tar", tar_of(saved({"cyroid/kali:2": [os.urandom(3_000_000)]}))), home=tmp_path)
+    with subprocess.Popen([*WHARF, "export", "--registry", registry.url, "cyroid/kali:2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as hanging:
+        assert hanging.stdout is not None
+        assert hanging.stdout.read(512), "it has begun"
+        hanging.send_signal(signal.SIGINT)
+        assert hanging.wait(60) == 130
+        assert hanging.stderr is not None
+        assert b"Traceback" not in hanging.stderr.read()
+    with subprocess.Popen([*WHARF, "export", "--registry", registry.url, "cyroid/kali:2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as early:
+        assert early.stdout is not None
+        assert early.stderr is not None
+        early.stdout.read(512)
+        early.stdout.close()
+        assert early.wait(60) == 1
+        assert b"Traceback" not in early.stderr.read()
 
 
 async def test_one_platform_of_several(registry: RegistryServer, tmp_path: Path) -> None:

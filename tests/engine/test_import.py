@@ -27,6 +27,7 @@ from controller.domain.reference import Target, parse
 from controller.engine.importing import STAGING, Imported, Importer
 from controller.engine.manifests import Manifests
 from controller.sources.archives import ImageArchives
+from controller.sources.passing import PassedArchive
 from tests.support.archives import blob_path, config, in_folder, layer, layout, oci_image, oci_index, saved, tar_of, written
 from tests.support.memory import MemoryRegistry
 
@@ -341,6 +342,23 @@ async def test_a_look_reads_a_file_once(tmp_path: Path) -> None:
     path.write_bytes(tar_of(saved({"cyroid/kali:1": [TWO]})))
     assert (await archives.look(source)).identity == digest_of(config([TWO]))
     assert archives.opened == 2
+
+
+async def test_a_packed_archive_is_not_read_again_for_what_was_seen(
+    registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a look its documents are known: the import reads the file once, and checks what it reads all the same."""
+    source = ArchiveSource(written(tmp_path / "a.tar.gz", gzip.compress(tar_of(saved({"cyroid/kali:1": [ONE, TWO]})))))
+    archives = ImageArchives()
+    identity = (await archives.look(source)).identity
+
+    async def survey(_: PassedArchive) -> None:
+        await asyncio.sleep(0)
+        pytest.fail("the documents are known")
+
+    monkeypatch.setattr(PassedArchive, "survey", survey)
+    await _planned(registry, archives, source, identity=identity)
+    assert plain_layers(registry, KALI) == [ONE, TWO]
 
 
 async def test_a_cancelled_import_tags_nothing(registry: MemoryRegistry, tmp_path: Path) -> None:

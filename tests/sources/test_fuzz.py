@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -14,11 +16,11 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import Desired
 from controller.domain.errors import WharfError
-from controller.domain.oci import digest_of
+from controller.domain.oci import OCI_MANIFEST, digest_of
 from controller.engine.importing import Importer
 from controller.engine.manifests import Manifests
 from controller.sources.archives import ImageArchives
-from tests.support.archives import blob_path, layer, layout, oci_image, oci_index, saved, tar_of
+from tests.support.archives import CONFIG, OCI_LAYER, blob_path, config, described, layer, layout, oci_image, oci_index, saved, tar_of
 from tests.support.memory import MemoryRegistry
 
 LOCATE = Desired("", frozenset({"127.0.0.1:5000"}))
@@ -86,6 +88,46 @@ def test_damage_is_told_and_tags_nothing_partial(kind: str, flips: list[tuple[fl
     for place, change in flips:
         data[int(place * len(data))] ^= change
     _whole(asyncio.run(_import(bytes(data[: int(keep * len(data))]))))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["sha256:" + "0" * 64, "../x", "/x", "cyroid/kali:1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["digest", "size", "mediaType", "Layers", "x"]), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _replaced(document: Any, path: list[float], value: Any) -> Any:
+    """The document with something else at a place of it."""
+    if not path or not isinstance(document, dict | list) or not document:
+        return value
+    keys = sorted(document) if isinstance(document, dict) else range(len(document))
+    key = keys[int(path[0] * len(keys))]
+    changed = document.copy()
+    changed[key] = _replaced(changed[key], path[1:], value)
+    return changed
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.json", "config", "manifest"])
+@settings(max_examples=150, deadline=None)
+@given(path=st.lists(st.floats(0, 1, exclude_max=True), max_size=5), value=JSON)
+def test_documents_that_say_anything(name: str, path: list[float], value: Any) -> None:
+    """Well-formed JSON with the wrong things in it, each document at the digest that it then has."""
+    raw = json.dumps(_replaced(json.loads(config(LAYERS)), path, value) if name == "config" else json.loads(config(LAYERS))).encode()
+    said = {"schemaVersion": 2, "config": described(raw, CONFIG), "layers": [described(each, OCI_LAYER) for each in LAYERS]}
+    manifest = json.dumps(_replaced(said, path, value) if name == "manifest" else said).encode()
+    index = {"manifests": [described(manifest, OCI_MANIFEST, annotations={"org.opencontainers.image.ref.name": "cyroid/kali:1"})]}
+    saved_ = [{"Config": blob_path(raw), "RepoTags": ["cyroid/kali:2"], "Layers": [blob_path(each) for each in LAYERS]}]
+    documents = {"index.json": index, "manifest.json": saved_}
+    if name in documents:
+        documents[name] = _replaced(documents[name], path, value)
+    members = {blob_path(each): each for each in (*LAYERS, raw, manifest)} | {key: json.dumps(each).encode() for key, each in documents.items()}
+    _whole(asyncio.run(_import(tar_of(members))))
 
 
 @pytest.mark.parametrize("kind", PACKED)

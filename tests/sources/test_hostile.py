@@ -223,6 +223,24 @@ async def test_links_of_a_folder_are_not_followed_out_of_it(tmp_path: Path) -> N
     assert "is missing" in await _error(home)
 
 
+async def test_nothing_in_an_archive_steers_a_terminal(tmp_path: Path) -> None:
+    """Names of members and of images are shown without what can't be printed."""
+    manifest, _ = oci_image([ONE])
+    escape = "\x1b[2J\udcff"
+    made = tar_of({f"{escape}.json": b"{}", **layout({escape: manifest, f"{escape}:1": manifest}, {})})
+    async with ImageArchives().open(written(tmp_path / "bad.tar", made), Packing.FAST) as archive:
+        (content,) = archive.contents or ()
+    assert f"{content.title}{content.error}".isprintable()
+    saved_ = [{"Config": f"{escape}.json", "RepoTags": [], "Layers": []}]
+    said = await _error(written(tmp_path / "bad.tar", tar_of({f"{escape}.json": b"{}", "manifest.json": json.dumps(saved_).encode()})))
+    assert said.isprintable()
+    assert said
+    cut = gzip.compress(tar_of({f"{escape}.tar": bytes(5000)})[:3000])
+    said = await _error(written(tmp_path / "bad.tar", cut))
+    assert said.isprintable()
+    assert "ends in the middle" in said
+
+
 # Bounds.
 
 
