@@ -139,5 +139,5 @@ def planned(desired: Desired) -> Plan:
     images = [on_host(name, name) for name in names]
     places = {f"docker.io/library/{name}": name for name in names}
     since = {("local", image.id, str(tag)): 0.0 for image in images for tag in image.tags}
-    world = seen(registry=places, upstream=places, hosts={"local": engine(*images)}, first_seen=since)
+    world = seen(registry=places, offered=places, hosts={"local": engine(*images)}, first_seen=since)
     return guard(make_plan(desired, world), desired, world)

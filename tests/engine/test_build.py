@@ -14,7 +14,7 @@ import pytest
 
 from controller.domain.actions import Build, Reason
 from controller.domain.desired import BuildSource
-from controller.domain.errors import MovedError, RefusedError, RemoteError, UnprovenError, UnreachableError, WharfError
+from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError, UnreachableError, WharfError
 from controller.domain.labels import CONTEXT_HASH, label_of
 from controller.domain.observation import HostState, StoreKind
 from controller.domain.ports import Contexts, Host, ImageDetail, Store
@@ -76,9 +76,12 @@ class Yard:
         await pusher.recover(self.host, state.engine_id, state.store)
 
     async def label(self) -> str:
-        """What the registry's image says that it was built from."""
+        """What the registry's image says that it was built from; "" when there is none."""
         manifests, registry = Manifests(), self.registry
-        found = await registry.resolve(KALI.repository, KALI.tag)
+        try:
+            found = await registry.resolve(KALI.repository, KALI.tag)
+        except NotFoundError:
+            return ""
         whole = await manifests.whole(registry, KALI.repository, found.digest)
         return await manifests.label(registry, KALI.repository, whole, CONTEXT_HASH)
 
