@@ -7,7 +7,7 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,13 @@ from controller.domain.errors import CorruptError, NotFoundError, RefusedError, 
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
-from controller.registry.answers import error_of, is_page, is_registry, one_line, read_bounded, shown, unreachable
-from controller.registry.auth import Authorizer
+from controller.registry.answers import is_page, is_registry, one_line, read_bounded
 from controller.registry.credentials import Credentials, anonymous
-from controller.registry.manners import LONGEST_WAIT, Lane, Manners
+from controller.registry.manners import Lane
+from controller.registry.sender import Sender, further, tried_by
 from controller.registry.streams import Outgoing, Unmeasured, received, rest_of
-from controller.registry.transport import FAILURES, http_client
-
-TRIES = 4
 
 _PAGE = 1000
-_REDIRECTS = 5
 _MAX_PAGES = 10_000
 _MAX_REFERRER_PAGES = 20
 _MAX_LISTING = 64 << 20
@@ -37,7 +33,7 @@ _ACCEPT_MANIFESTS = {"Accept": ", ".join(MANIFEST_TYPES)}
 _LINK = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 
 
-class RegistryClient:
+class RegistryClient(Sender):
     """Fulfils `domain.ports.Registry`. `requests` counts what was sent, for benchmarks and metrics."""
 
     def __init__(
@@ -49,31 +45,15 @@ class RegistryClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._url = httpx.URL(url)
-        self._base = url.rstrip("/")
-        self._client = http_client(ca_file)
-        self._auth = Authorizer(self._url, self._client, credentials)
-        self._sleep = sleep
-        self._jitter = jitter
+        super().__init__(url, credentials, ca_file, sleep, jitter)
         self._deleting: dict[str, asyncio.Lock] = {}
-        self._manners = Manners(sleep, address=self.address)
         self._asking_referrers = asyncio.Lock()
         self._has_referrers: bool | None = None
-        self.requests = 0
-
-    @property
-    def address(self) -> str:
-        """host[:port]."""
-        return self._url.netloc.decode()
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self._client.aclose()
 
     async def ping(self) -> None:
         """GET /v2/ (distribution-spec, end-1); RefusedError when what answers is no registry."""
         async with self._sent("GET", "/v2/") as response:
-            tried = _tried(response)
+            tried = tried_by(response)
             body = await read_bounded(response, MAX_MANIFEST, tried)
         if is_page(response) or not (is_registry(response) or "json" in response.headers.get("Content-Type", "") or body.strip().startswith(b"{")):
             raise _no_registry(tried, response)
@@ -91,17 +71,17 @@ class RegistryClient:
             return _descriptor(await self.manifest(repository, identifier))  # A 404 without a registry's marks: GET tells what it is.
         digest, length = headers.get("Docker-Content-Digest", ""), headers.get("Content-Length", "")
         if is_page(response):
-            raise _no_registry(_tried(response), response)
+            raise _no_registry(tried_by(response), response)
         if not is_digest(digest):
             return _descriptor(await self.manifest(repository, identifier))
         if is_digest(identifier) and digest != identifier:
-            raise CorruptError(_tried(response), f"it is {digest}", hint="the registry answers for another manifest than it was asked for")
+            raise CorruptError(tried_by(response), f"it is {digest}", hint="the registry answers for another manifest than it was asked for")
         return Descriptor(headers.get("Content-Type", "").partition(";")[0].strip(), digest, int(length) if length.isdecimal() else 0)
 
     async def manifest(self, repository: str, identifier: str) -> Manifest:
         """The manifest's bytes, hashed (end-3). CorruptError when they are not what was asked for, or more than 4 MiB."""
         async with self._sent("GET", _manifest(repository, identifier), _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
-            tried = _tried(response)
+            tried = tried_by(response)
             if is_page(response):
                 raise _no_registry(tried, response)
             raw = await read_bounded(response, MAX_MANIFEST, tried)
@@ -119,7 +99,9 @@ class RegistryClient:
         async with self._sent("PUT", path, headers, scope=_push(repository), content=manifest.raw) as response:
             digest = response.headers.get("Docker-Content-Digest", manifest.digest)
         if digest != manifest.digest:
-            raise CorruptError(_tried(response), f"the registry calls it {digest}, not {manifest.digest}", hint="it changes manifests on the way in")
+            raise CorruptError(
+                tried_by(response), f"the registry calls it {digest}, not {manifest.digest}", hint="it changes manifests on the way in"
+            )
 
     # Blobs.
 
@@ -144,7 +126,7 @@ class RegistryClient:
         """GET (end-2), from a byte on (RFC 9110, 14.2); the chunks raise UnreachableError when the body breaks off or has another length."""
         headers = {"Range": f"bytes={start}-"} if start else {}
         async with self._sent("GET", _blob(repository, digest), headers, scope=_pull(repository), lane=Lane.READ) as response:
-            tried = _tried(response)
+            tried = tried_by(response)
             yield rest_of(response, received(response, tried), start, tried)
 
     async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes], upload: str = "") -> None:
@@ -167,7 +149,7 @@ class RegistryClient:
         body, headers = Unmeasured(chunks), {"Content-Type": "application/octet-stream"}
         try:
             async with self._sent("PATCH", location, headers, scope=_push(repository), content=body.chunks()) as response:
-                location = _further(response, response.headers.get("Location") or str(location))
+                location = further(response, response.headers.get("Location") or str(location))
             failure: WharfError | None = body.failure
             if failure is None:
                 blob = Descriptor("", body.digest, body.size)
@@ -200,14 +182,14 @@ class RegistryClient:
             if response.status_code == httpx.codes.CREATED:
                 return None
         location = response.headers.get("Location", "")
-        return str(_further(response, location)) if location else ""
+        return str(further(response, location)) if location else ""
 
     async def _open_upload(self, repository: str) -> httpx.URL:
         async with self._sent("POST", f"/v2/{repository}/blobs/uploads/", scope=_push(repository), content=b"") as response:
             location = response.headers.get("Location", "")
         if not location:
-            raise RefusedError(_tried(response), "an upload without a Location")
-        return _further(response, location)
+            raise RefusedError(tried_by(response), "an upload without a Location")
+        return further(response, location)
 
     async def _cancel_upload(self, repository: str, location: httpx.URL) -> None:
         with contextlib.suppress(RemoteError):
@@ -231,7 +213,7 @@ class RegistryClient:
         for _ in range(_MAX_REFERRER_PAGES):
             try:
                 async with self._sent("GET", url, {"Accept": OCI_INDEX}, scope=_pull(repository)) as response:
-                    body = await read_bounded(response, MAX_MANIFEST, _tried(response))
+                    body = await read_bounded(response, MAX_MANIFEST, tried_by(response))
             except (NotFoundError, RefusedError) as error:
                 if not _unmarked(error):
                     raise
@@ -241,7 +223,7 @@ class RegistryClient:
                 self._has_referrers = False
                 return None
             self._has_referrers = True
-            listed += _listed(body, "manifests", _tried(response), dict)
+            listed += _listed(body, "manifests", tried_by(response), dict)
             further = self._next(response)
             if further is None:
                 return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode())
@@ -273,7 +255,7 @@ class RegistryClient:
                     raise
                 url = path  # Its catalog.maxentries is smaller than ours; without a number it gives what it likes.
                 continue
-            tried = _tried(response)
+            tried = tried_by(response)
             left -= len(body)
             yield _listed(body, field, tried)
             further = self._next(response)
@@ -289,14 +271,14 @@ class RegistryClient:
         link = _LINK.search(response.headers.get("Link", ""))
         if link is None:
             return None
-        url = _further(response, link.group(1))
+        url = further(response, link.group(1))
         if not self._is_ours(url):
-            raise RefusedError(_tried(response), f"a next page at another address, {url.netloc.decode()}", hint="a list ends where it began")
+            raise RefusedError(tried_by(response), f"a next page at another address, {url.netloc.decode()}", hint="a list ends where it began")
         return url
 
     async def _page(self, url: str | httpx.URL, scope: str, limit: int) -> tuple[httpx.Response, bytes]:
         async with self._sent("GET", url, scope=scope) as response:
-            return response, await read_bounded(response, limit, _tried(response))
+            return response, await read_bounded(response, limit, tried_by(response))
 
     # Deleting.
 
@@ -332,106 +314,6 @@ class RegistryClient:
         async with self._sent("DELETE", _manifest(repository, digest), scope=_delete(repository)):
             pass
 
-    # Sending.
-
-    @asynccontextmanager
-    async def _sent(
-        self,
-        method: str,
-        target: str | httpx.URL,
-        headers: Mapping[str, str] | None = None,
-        *,
-        scope: str = "",
-        content: bytes | AsyncIterator[bytes] | None = None,
-        tries: int = TRIES,
-        lane: Lane = Lane.SMALL,
-    ) -> AsyncIterator[httpx.Response]:
-        """One answer that is not an error, after retries, in its turn; a body that is a stream can't be sent twice, so it is tried once."""
-        url = self._url_of(method, target) if isinstance(target, str) else target
-        async with self._manners.turn(lane):
-            response = await self._tried(method, url, headers or {}, scope, content, tries, lane)
-            try:
-                yield response
-            finally:
-                await response.aclose()
-
-    async def _tried(
-        self,
-        method: str,
-        url: httpx.URL,
-        headers: Mapping[str, str],
-        scope: str,
-        content: bytes | AsyncIterator[bytes] | None,
-        tries: int,
-        lane: Lane,
-    ) -> httpx.Response:
-        left = tries if content is None or isinstance(content, bytes) else 1
-        counted = method == "GET" and "/manifests/" in url.path
-        rested = False
-        while True:
-            left -= 1
-            try:
-                await self._manners.wait(f"{method} {shown(url)}", counted=counted, rested=rested)
-                return await self._authorized(method, url, headers, scope, content, lane)
-            except RemoteError as error:
-                if not error.retryable or left <= 0 or (error.retry_after or 0) > LONGEST_WAIT:
-                    raise
-                await self._sleep(error.retry_after or 0.2 * 2 ** (tries - left - 1) * (0.5 + self._jitter()))
-                rested = bool(error.retry_after)
-
-    async def _authorized(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], scope: str, content: bytes | AsyncIterator[bytes] | None, lane: Lane
-    ) -> httpx.Response:
-        """One try: with the header that this registry wants, asked once more after a challenge, redirects followed."""
-        authorization = await self._auth.header(scope) if self._is_ours(url) else None
-        streamed, asked_again = isinstance(content, AsyncIterator), False
-        while True:
-            response = await self._follow(method, url, headers, authorization, content)
-            if self._is_ours(response.request.url):
-                self._manners.heed(response, lane)
-            if response.is_success:
-                return response
-            try:
-                error = await error_of(response, _tried(response))
-            finally:
-                await response.aclose()  # Before a token is asked for, which needs a connection of the same pool.
-            if asked_again or response.status_code != httpx.codes.UNAUTHORIZED or not self._is_ours(response.request.url):
-                raise error
-            authorization = await self._auth.challenged(response.headers.get_list("WWW-Authenticate"), scope, authorization)
-            if authorization is None:
-                raise error
-            if streamed:  # What was streamed is gone; who has it begins again, with the new token.
-                error.retryable = True
-                raise error
-            asked_again = True
-
-    async def _follow(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, content: bytes | AsyncIterator[bytes] | None
-    ) -> httpx.Response:
-        """Send; follow redirects of reads by hand: our Authorization goes to the registry's own host and to no other."""
-        first = url
-        for _ in range(_REDIRECTS + 1):
-            mine = {**headers, "Authorization": authorization} if authorization and self._is_ours(url) else headers
-            self.requests += 1
-            try:
-                response = await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
-            except FAILURES as failure:
-                raise unreachable(f"{method} {shown(url)}", failure) from None
-            if not response.has_redirect_location or method not in {"GET", "HEAD"}:
-                return response
-            await response.aclose()
-            url = _further(response, response.headers["Location"])
-        raise RefusedError(f"{method} {shown(first)}", f"more than {_REDIRECTS} redirects", hint="it sends us in circles")
-
-    def _url_of(self, method: str, target: str) -> httpx.URL:
-        try:
-            return httpx.URL(self._base + target)
-        except (httpx.InvalidURL, ValueError):
-            raise RefusedError(f"{method} {self._base}", f"no URL can be made of {one_line(target)!r}") from None
-
-    def _is_ours(self, url: httpx.URL) -> bool:
-        return (url.scheme, url.host, url.port) == (self._url.scheme, self._url.host, self._url.port)
-
 
 def _manifest(repository: str, identifier: str) -> str:
     """The path of a manifest. What stands in other manifests and in listings was written by strangers: it must not lead elsewhere."""
@@ -445,20 +327,6 @@ def _blob(repository: str, digest: str) -> str:
     if not is_digest(digest):
         raise CorruptError(f"naming a blob of {repository}", f"{one_line(digest)!r} is no digest")
     return f"/v2/{repository}/blobs/{digest}"
-
-
-def _further(response: httpx.Response, location: str) -> httpx.URL:
-    """Where an answer sends us on; RefusedError when that is no place to go."""
-    tried, here = _tried(response), response.request.url
-    try:
-        url = here.join(location).copy_with(userinfo=b"")
-    except (httpx.InvalidURL, ValueError):
-        raise RefusedError(tried, f"a further address that is no URL, {one_line(location)!r}") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise RefusedError(tried, f"a further address that is no HTTP, {one_line(location)!r}")
-    if here.scheme == "https" and url.scheme == "http":
-        raise RefusedError(tried, "sends on from https to http", hint="that would show the content to anyone on the way")
-    return url
 
 
 def _unmarked(error: RemoteError) -> bool:
@@ -485,10 +353,6 @@ def _listed(body: bytes, field: str, tried: str, kind: type = str) -> list[Any]:
 def _no_registry(tried: str, response: httpx.Response) -> RefusedError:
     kind = one_line(response.headers.get("Content-Type", "no type"))
     return RefusedError(tried, f"{response.status_code} with {kind}", hint="what answers there is no registry, or not its address")
-
-
-def _tried(response: httpx.Response) -> str:
-    return f"{response.request.method} {shown(response.request.url)}"
 
 
 def _pull(repository: str) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from controller.domain.errors import RefusedError, RemoteError, UnreachableError
 from controller.domain.oci import OCI_INDEX, OCI_MANIFEST
-from controller.registry.client import TRIES
 from controller.registry.manners import LONGEST_WAIT
+from controller.registry.sender import TRIES
 from tests.registry.conftest import MakeClient, Waits
 from tests.registry.images import blob, chunks, image, index, read
 from tests.support.builders import sha
