@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.documents.catalog import read_catalog, read_entry
 from controller.documents.loader import Documents, load
-from controller.domain.compile import CatalogImage, Catalogs, compile_desired, registry_address
+from controller.domain.compile import Catalogs, compile_desired, registry_address
 from controller.domain.desired import BuildSource, Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
@@ -60,7 +60,7 @@ def _catalogs(documents: Documents) -> Catalogs:
     problems = [problem for _, found in read_all.values() for problem in found]
     if problems:
         raise DocumentsError(problems)
-    return {folder: [CatalogImage(each.name, each.context, each.place) for each in entries] for folder, (entries, _) in read_all.items()}
+    return {folder: images for folder, (images, _) in read_all.items()}
 
 
 @asynccontextmanager

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from controller.documents.explain import shown
 from controller.documents.text_files import read_text
 from controller.documents.yaml_nodes import Document, read_documents
+from controller.domain.compile import CatalogImage
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.problems import Place, Problem
 from controller.domain.reference import parse_local
 
 _DOCKERFILE = "Dockerfile"
 _ABOUT = "image.yaml"
-_OURS = ("tag", "name", "arch")
+_OURS = "tag"
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    """One image of a catalog. `name` is repository:tag, `context` the absolute folder, `place` where the name is said.
-
-    `title` is the image's name for people and `arch` what it is meant for, as its image.yaml says them.
-    """
-
-    name: str
-    context: str
-    place: Place
-    title: str = ""
-    arch: tuple[str, ...] = ()
-
-
-def read_catalog(folder: Path) -> tuple[tuple[CatalogEntry, ...], tuple[Problem, ...]]:
+def read_catalog(folder: Path) -> tuple[tuple[CatalogImage, ...], tuple[Problem, ...]]:
     """The images of a catalog by the names of their folders, and all that is wrong with it.
 
     A folder that can't be listed, or holds no image, is a problem and never an empty catalog (law 2). Only the folders right below it count, and of
     those not the hidden ones.
     """
-    entries: dict[str, CatalogEntry] = {}
+    entries: dict[str, CatalogImage] = {}
     problems: list[Problem] = []
     for context in _contexts(folder.absolute(), problems):
         entry = _entry(context, problems)
@@ -52,7 +38,7 @@ def read_catalog(folder: Path) -> tuple[tuple[CatalogEntry, ...], tuple[Problem,
     return tuple(entries.values()), tuple(problems)
 
 
-def read_entry(context: Path) -> tuple[CatalogEntry | None, tuple[Problem, ...]]:
+def read_entry(context: Path) -> tuple[CatalogImage | None, tuple[Problem, ...]]:
     """The image of one Dockerfile folder, given by its absolute path; None when there is a problem with its name."""
     problems: list[Problem] = []
     return _entry(context, problems), tuple(problems)
@@ -76,16 +62,14 @@ def _contexts(folder: Path, problems: list[Problem]) -> list[Path]:
     return found
 
 
-def _entry(context: Path, problems: list[Problem]) -> CatalogEntry | None:
+def _entry(context: Path, problems: list[Problem]) -> CatalogImage | None:
     """The image of one folder; None when there is a problem with it, which is told."""
     before = len(problems)
     about = _about(context / _ABOUT, problems)
-    title = _text(about, "name", problems)
-    arch = _texts(about, "arch", problems)
-    tag = _text(about, "tag", problems)
+    tag = _text(about, _OURS, problems)
     if len(problems) > before:
         return None
-    place = about.place("tag") if about is not None and tag else Place(str(context))
+    place = about.place(_OURS) if about is not None and tag else Place(str(context))
     if not tag and ":" in context.name:
         problems.append(Problem(place, f"the folder's name {context.name!r}", f"a repository's name; {_ABOUT} may say another one as `tag`"))
         return None
@@ -94,11 +78,11 @@ def _entry(context: Path, problems: list[Problem]) -> CatalogEntry | None:
     except InvalidReferenceError as error:
         problems.append(Problem(place, error.found, error.expected if tag else f"{error.expected}; {_ABOUT} may say another one as `tag`"))
         return None
-    return CatalogEntry(name, str(context), place, title, arch)
+    return CatalogImage(name, str(context), place)
 
 
 def _about(file: Path, problems: list[Problem]) -> Document | None:
-    """What an image.yaml says; None when there is none, it says nothing, or it is no mapping. It is other people's: only our fields are looked at."""
+    """What an image.yaml says; None when there is none, it says nothing, or it is no mapping. It is other people's: only `tag` is looked at."""
     try:
         if not file.is_file():
             return None
@@ -110,7 +94,7 @@ def _about(file: Path, problems: list[Problem]) -> Document | None:
         problems.append(text)
         return None
     documents, found = read_documents(text, str(file))
-    problems.extend(problem for problem in found if not documents or _top(problem) in {"", *_OURS})
+    problems.extend(problem for problem in found if not documents or _top(problem) in {"", _OURS})
     if documents and not isinstance(documents[0].value, dict):
         problems.append(Problem(documents[0].place(), shown(documents[0].node()), "a mapping with `tag`"))
         return None
@@ -131,16 +115,3 @@ def _text(about: Document | None, field: str, problems: list[Problem]) -> str:
         problems.append(Problem(about.place(field), shown(node), "a text; put it in quotes if it is one"))
         return ""
     return node.value
-
-
-def _texts(about: Document | None, field: str, problems: list[Problem]) -> tuple[str, ...]:
-    """A list of texts, or one text; empty when it is not said."""
-    node = about.node(field) if about is not None else None
-    if about is None or node is None or not isinstance(node.value, list):
-        single = _text(about, field, problems)
-        return (single,) if single else ()
-    wrong = next((i for i, item in enumerate(node.value) if not isinstance(item, str)), None)
-    if wrong is not None:
-        problems.append(Problem(about.place(field, wrong), shown(node.below(wrong)), "a text; put it in quotes if it is one"))
-        return ()
-    return tuple(node.value)
