@@ -140,6 +140,13 @@ class Host(Protocol):
         """Push a tag to the registry that its name says. Errors in the stream raise; that none came proves nothing: read it back."""
         ...
 
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """The engine's word for each change of its images or containers, as it happens: a hint to list again, never the truth (law 3).
+
+        Entered once the engine listens, so that what happens after is not missed. The iterator raises UnreachableError when the stream ends, however.
+        """
+        ...
+
     async def pull(self, reference: str, advance: Advance) -> None:
         """Pull a name from the registry that it says. Errors in the stream raise; that none came proves nothing: look at what is there."""
         ...
