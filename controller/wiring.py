@@ -44,6 +44,10 @@ class Setup:
     base: Path
     files: tuple[Path, ...] = field(compare=False)
 
+    def same_world(self, other: Setup) -> bool:
+        """Whether the same registry, upstreams and hosts serve both."""
+        return (self.wharf, self.base) == (other.wharf, other.base)
+
 
 def read(paths: Sequence[Path]) -> Setup:
     """Read and check the files; DocumentsError with every problem."""

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.text import Text
 
 from controller.cli.tables import SIGNS, STYLES
-from controller.domain.actions import Action, image_of
+from controller.domain.actions import Action, HeldBack, image_of
 from controller.domain.texts import size
 from controller.engine.apply import Outcome
 
@@ -27,6 +27,12 @@ def ending(outcome: Outcome) -> Text:
         return Text.assemble(("✗ ", "red"), words(outcome.action), ": ", (outcome.error, "red"))
     moved = f"{size(outcome.bytes)} in " if outcome.bytes else ""
     return Text.assemble(("✓ ", "green"), (words(outcome.action), STYLES[outcome.action.kind]), f"  {moved}{outcome.seconds:.1f} s")
+
+
+def held_words(held: HeldBack) -> str:
+    """What is held back, in one line."""
+    place = f" on {held.host}" if held.host else ""
+    return f"held back: {held.action.lower()} {held.image}{place}: {held.reason}: {held.message}"
 
 
 class LineProgress:

@@ -171,7 +171,10 @@ BRINGS = (Copy, Push, Import, Build)
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Something that would be done, or should be true, and is not done: with the reason (law: nothing is dropped silently)."""
+    """Something that would be done, or should be true, and is not done: with the reason (law: nothing is dropped silently).
+
+    `until`, in seconds since the epoch, is when the reason ends by itself, where that is known.
+    """
 
     image: str
     action: Kind
@@ -181,11 +184,12 @@ class HeldBack:
     sets: tuple[str, ...] = ()
     bytes: int = 0
     target: Target | None = field(default=None, compare=False)
+    until: float | None = field(default=None, compare=False)
 
 
-def hold(action: Action, reason: Reason, message: str) -> HeldBack:
+def hold(action: Action, reason: Reason, message: str, until: float | None = None) -> HeldBack:
     """The same action, held back."""
-    return HeldBack(image_of(action), action.kind, action.host, reason, message, action.sets, action.bytes, action.target)
+    return HeldBack(image_of(action), action.kind, action.host, reason, message, action.sets, action.bytes, action.target, until)
 
 
 def image_of(action: Action) -> str:

@@ -47,16 +47,21 @@ Found = Iterator[Action | HeldBack]
 Copies = Mapping[Target, Sequence[HostCopy]]
 
 
-def make_plan(desired: Desired, seen: Observation, copies: Copies | None = None) -> Plan:
-    """The difference between what is asked for and what was seen, before any guard. `copies` are those of copies_by_target, where they are known."""
+def make_plan(desired: Desired, seen: Observation, copies: Copies | None = None, *, only: Target | None = None) -> Plan:
+    """The difference between what is asked for and what was seen, before any guard.
+
+    `copies` are those of copies_by_target, where they are known; with `only`, the part that is about one place in the registry.
+    """
     copies = copies_by_target(desired, seen) if copies is None else copies
     found: list[Action | HeldBack] = []
-    for target in desired.by_target.keys() | copies.keys():
+    for target in desired.by_target.keys() | copies.keys() if only is None else {only}:
         case = Case(desired, seen, target, desired.by_target.get(target, ()), tuple(copies.get(target, ())))
         found.extend(_plan_target(case))
-    found.extend(_unknown_hosts(desired, seen))
-    found.extend(_missing_on_hosts(desired, seen, {action.target for action in found if isinstance(action, BRINGS)}))
-    found.extend(_deferred(desired))
+    if only is None:
+        found.extend(_unknown_hosts(desired, seen))
+        found.extend(_deferred(desired))
+    brought = {action.target for action in found if isinstance(action, BRINGS)}
+    found.extend(row for row in _missing_on_hosts(desired, seen, brought) if only in {None, row.target})
     return Plan.of((f for f in found if not isinstance(f, HeldBack)), (f for f in found if isinstance(f, HeldBack)))
 
 

@@ -15,7 +15,9 @@ from controller.domain.observation import Observation, StoreKind
 from controller.domain.spec import Mode
 from controller.domain.texts import duration
 
-Verdict = tuple[Reason, str] | None
+Verdict = tuple[Reason, str] | tuple[Reason, str, float] | None
+"""Why an action may not pass, in words, and until when, where that is known."""
+
 Rule = Callable[[Evict, HostCopy], Verdict]
 
 
@@ -88,8 +90,9 @@ def _believed(action: Evict) -> Verdict:
 
 def _grace(seen: Observation, action: Evict) -> Verdict:
     """From the later of first seen and the engine's LastTagTime."""
-    left = grace_starts(seen, action.copy) + action.copy.host.grace - seen.now
-    return (Reason.WAITING, f"gracePeriod ends in {duration(math.ceil(left))}") if left > 0 else None
+    ends = grace_starts(seen, action.copy) + action.copy.host.grace
+    left = ends - seen.now
+    return (Reason.WAITING, f"gracePeriod ends in {duration(math.ceil(left))}", ends) if left > 0 else None
 
 
 def grace_starts(seen: Observation, copy: HostCopy) -> float:

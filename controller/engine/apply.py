@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, assert_never
+from weakref import WeakValueDictionary
 
 from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
 from controller.domain.desired import Desired
@@ -66,8 +67,6 @@ class _Pass:
     desired: Desired
     seen: Observation
     progress: Progress
-    prover: Prover
-    evictor: Evictor
 
 
 class Applier:
@@ -83,19 +82,24 @@ class Applier:
         self._builder = Builder(world.registry, world.store, manifests, world.contexts, monotonic=monotonic)
         self._puller = Puller(world.registry, world.store, manifests)
         self._deleter = Deleter(world.registry, manifests)
+        self._evictor = Evictor()
+        self._prover = Prover(world.registry, monotonic)
+        self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def begin(self) -> None:
+        """A new pass: what was proven before it counts no more."""
+        self._prover = Prover(self._world.registry, self._monotonic)
 
     async def apply(self, plan: Plan, desired: Desired, seen: Observation, progress: Progress) -> tuple[Outcome, ...]:
         """Do every action of the plan; its outcomes in the plan's order. Failures are outcomes, not exceptions."""
-        prover = Prover(self._world.registry, self._monotonic)
-        this = _Pass(desired, seen, progress, prover, Evictor(prover))
+        this = _Pass(desired, seen, progress)
         slots = asyncio.Semaphore(IMAGES_AT_ONCE)
-        busy: dict[str, asyncio.Lock] = {}
         images = [list(group) for _, group in groupby(plan.actions, key=lambda action: action.target)]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._image(this, actions, slots, busy)) for actions in images]
+            tasks = [group.create_task(self._image(this, actions, slots)) for actions in images]
         return tuple(outcome for task in tasks for outcome in task.result())
 
-    async def _image(self, this: _Pass, actions: Iterable[Action], slots: asyncio.Semaphore, busy: dict[str, asyncio.Lock]) -> list[Outcome]:
+    async def _image(self, this: _Pass, actions: Iterable[Action], slots: asyncio.Semaphore) -> list[Outcome]:
         outcomes: list[Outcome] = []
         async with slots:
             for action in actions:
@@ -103,7 +107,7 @@ class Applier:
                 if failed is not None and _waits(action):
                     outcomes.append(self._skipped(this, action, failed))
                     continue
-                async with busy.setdefault(getattr(action, "image_id", str(action.target)), asyncio.Lock()):
+                async with self._busy.setdefault(getattr(action, "image_id", str(action.target)), asyncio.Lock()):
                     outcomes.append(await self._one(this, action))
         return outcomes
 
@@ -138,7 +142,7 @@ class Applier:
             case Push():
                 return await self._pusher.push(action, *self._place(this, action.host), advance)
             case Evict():
-                proof = await this.evictor.evict(action, self._world.hosts[action.host], this.desired, this.seen, advance)
+                proof = await self._evictor.evict(action, self._world.hosts[action.host], this.desired, this.seen, self._prover, advance)
                 return proof.digest
             case Delete():
                 await self._deleter.delete(action)
@@ -146,7 +150,7 @@ class Applier:
             case Import():
                 return await self._importer.import_image(action, advance)
             case Build():
-                return await self._builder.build(action, *self._place(this, action.host), advance, prover=this.prover)
+                return await self._builder.build(action, *self._place(this, action.host), advance, prover=self._prover)
             case Pull():
                 return await self._puller.pull(action, *self._place(this, action.host), advance)
             case _:

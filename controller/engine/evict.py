@@ -17,18 +17,17 @@ from controller.engine.remove import remove
 class Evictor:
     """Removes from hosts; look and removal of one host are one step that nothing of ours comes between."""
 
-    def __init__(self, prover: Prover) -> None:
-        self._prover = prover
+    def __init__(self) -> None:
         self._looking: dict[str, asyncio.Lock] = {}
 
-    async def evict(self, action: Evict, host: Host, desired: Desired, seen: Observation, advance: Advance) -> Proof:
+    async def evict(self, action: Evict, host: Host, desired: Desired, seen: Observation, prover: Prover, advance: Advance) -> Proof:
         """Do it, and give the proof that allowed it.
 
         Raises UnprovenError when the registry does not hold the content, MovedError when the host is not what the plan saw, RefusedError when
         the engine refuses (in use, or it removed something else), RemoteError for other answers.
         """
         detail = await host.inspect(action.image_id)
-        proof = await self._prover.prove(action.target, action.copy.image, detail, action.copy.store, advance)
+        proof = await prover.prove(action.target, action.copy.image, detail, action.copy.store, advance)
         async with self._looking.setdefault(host.name, asyncio.Lock()):
             copy = await _same_still(action, host, desired, seen)
             await remove(host, copy.image, copy.tag, detail, f"evicting {copy.tag.familiar} from {host.name}")

@@ -30,6 +30,12 @@ def open_entry(store: Store, host: Host, engine_id: str, reference: str, *, ther
     return entry
 
 
+def target_of(entry: JournalEntry) -> Target:
+    """The place in the registry that an entry's name stands for."""
+    name = parse(entry.reference)
+    return Target(name.repository, name.tag)
+
+
 def know_entry(store: Store, entry: JournalEntry, image_id: str) -> JournalEntry:
     """The Id is known now. What else was journalled for this name is done with: the name means this image."""
     known = replace(entry, image_id=image_id)
@@ -116,9 +122,9 @@ async def settle(store: Store, host: Host, entry: JournalEntry, kind: StoreKind,
 
 
 async def _prove(host: Host, entry: JournalEntry, image: HostImage, kind: StoreKind, prover: Prover, advance: Advance, tried: str) -> None:
-    name, detail = parse(entry.reference), await host.inspect(image.id)
+    detail = await host.inspect(image.id)
     try:
-        await prover.prove(Target(name.repository, name.tag), image, detail, kind, advance)
+        await prover.prove(target_of(entry), image, detail, kind, advance)
     except RemoteError as error:
         raise UnprovenError(f"{tried}: it stays, as its content could not be read back: {error}") from None
 

@@ -20,6 +20,9 @@ from controller.engine.world import World
 
 log = logging.getLogger(__name__)
 
+HostFacts = Mapping[str, Fact[HostState]]
+"""What is known of each host, by its name."""
+
 _LOOKS_AT_ONCE = 64
 _INSPECTIONS_AT_ONCE = 4
 _SEARCHES_AT_ONCE = 8
@@ -33,17 +36,19 @@ class Observer:
         self._manifests = manifests
         self._offers = Offers(world, manifests)
 
-    async def observe(self, desired: Desired) -> Observation:
-        """One full look. Never raises for what the other side does: that is an Unknown fact."""
+    async def observe(self, desired: Desired, *, hosts: HostFacts | None = None, only: Target | None = None) -> Observation:
+        """One look. Never raises for what the other side does: that is an Unknown fact.
+
+        `hosts` are their facts where they were looked at already; with `only`, one place in the registry is looked at.
+        """
         now = self._world.clock()
         async with asyncio.TaskGroup() as group:
             healthy = group.create_task(self._registry_error())
-            looking = {host.name: group.create_task(self._look(host, now)) for host in desired.hosts}
-        registry_error = healthy.result()
-        hosts = _without_twins({name: task.result() for name, task in looking.items()}, now)
+            looking = group.create_task(self._given(hosts) if hosts is not None else self.hosts(desired))
+        registry_error, hosts = healthy.result(), without_twins(looking.result(), now)
         known = [(host, fact.value) for host in desired.hosts if isinstance(fact := hosts[host.name], Present)]
-        copies = list(desired.copies(known))
-        held = await self._registry_facts(desired, copies, registry_error, now)
+        copies = [copy for copy in desired.copies(known) if only in {None, copy.target}]
+        held = await self._registry_facts(desired, copies, registry_error, now, only)
         last_pushed = self._last_pushed(known)
         self._note_agreement(copies, hosts, held, last_pushed)
         offered = await self._offers.facts(desired, held, now)
@@ -62,6 +67,15 @@ class Observer:
             registry_error=registry_error,
         )
 
+    async def _given(self, hosts: HostFacts) -> HostFacts:
+        return hosts
+
+    async def hosts(self, desired: Desired) -> HostFacts:
+        """What every host holds."""
+        async with asyncio.TaskGroup() as group:
+            looking = {host.name: group.create_task(self.host(host.name)) for host in desired.hosts}
+        return {name: task.result() for name, task in looking.items()}
+
     async def _registry_error(self) -> str:
         try:
             await self._world.registry.ping()
@@ -71,16 +85,18 @@ class Observer:
 
     # Hosts.
 
-    async def _look(self, host: DesiredHost, now: float) -> Fact[HostState]:
+    async def host(self, name: str) -> Fact[HostState]:
+        """What one host holds."""
+        now = self._world.clock()
         try:
-            state = await self._world.hosts[host.name].look()
+            state = await self._world.hosts[name].look()
         except RemoteError as error:
             return Unknown(str(error), now)
-        expected = self._world.store.engine_of(host.name)
+        expected = self._world.store.engine_of(name)
         if expected is None:
-            self._world.store.set_engine(host.name, state.engine_id)
+            self._world.store.set_engine(name, state.engine_id)
         elif expected != state.engine_id:
-            return Unknown(f"its engine was {expected} and is {state.engine_id} now: if that is meant, --confirm-engine {host.name}", now)
+            return Unknown(f"its engine was {expected} and is {state.engine_id} now: if that is meant, --confirm-engine {name}", now)
         return Present(self._without_journalled(state), now)
 
     def _without_journalled(self, state: HostState) -> HostState:
@@ -118,7 +134,7 @@ class Observer:
                 if known.get((copy.host.name, copy.target)) != digest:
                     self._world.store.set_last_pushed(host.value.engine_id, copy.target, digest)
 
-    async def _with_tag_times(self, hosts: dict[str, Fact[HostState]], copies: Iterable[HostCopy]) -> dict[str, Fact[HostState]]:
+    async def _with_tag_times(self, hosts: HostFacts, copies: Iterable[HostCopy]) -> HostFacts:
         """LastTagTime of what may be evicted: one inspect each, only where the grace period makes it matter."""
         wanted = {(c.host.name, c.image.id) for c in copies if c.lingers and c.host.grace > 0 and not (c.kept or c.needed or c.image.used_by)}
         times: dict[tuple[str, str], float | None] = {}
@@ -136,12 +152,14 @@ class Observer:
 
     # The registry.
 
-    async def _registry_facts(self, desired: Desired, copies: Sequence[HostCopy], down: str, now: float) -> dict[Target, Fact[Held]]:
+    async def _registry_facts(
+        self, desired: Desired, copies: Sequence[HostCopy], down: str, now: float, only: Target | None
+    ) -> dict[Target, Fact[Held]]:
         by_target: dict[Target, list[HostCopy]] = {}
         for copy in copies:
             by_target.setdefault(copy.target, []).append(copy)
         present = {desired.place_of(host, name) for host in desired.hosts for name in host.present}
-        targets = desired.by_target.keys() | by_target.keys() | present
+        targets = desired.by_target.keys() | by_target.keys() | present if only is None else {only}
         if down:
             return {target: Unknown(down, now) for target in targets}
         facts: dict[Target, Fact[Held]] = {}
@@ -201,7 +219,7 @@ class Observer:
         return ""
 
 
-def _without_twins(hosts: dict[str, Fact[HostState]], now: float) -> dict[str, Fact[HostState]]:
+def without_twins(hosts: HostFacts, now: float) -> HostFacts:
     """Two names for one engine are an error: neither is touched."""
     names: dict[str, list[str]] = {}
     for name, fact in hosts.items():

@@ -43,14 +43,14 @@ class Offers:
         self._origins: dict[Reference, Origin] = {}
 
     async def facts(self, desired: Desired, held: Mapping[Target, Fact[Held]], now: float) -> dict[Target, Fact[Held]]:
-        """What is offered for each place whose source has to be asked."""
+        """What is offered for each place that was looked at in the registry, and whose source has to be asked."""
         facts: dict[Target, Fact[Held]] = {}
         asking = _Asking(desired, held, now)
 
         async def ask(image: DesiredImage) -> None:
             facts[image.target] = await self._fact(asking, image)
 
-        await bounded(ask, [image for image in _one_each(desired) if _must_ask(desired, image, held.get(image.target))], _LOOKS_AT_ONCE)
+        await bounded(ask, [image for image in _one_each(desired, held) if _must_ask(desired, image, held.get(image.target))], _LOOKS_AT_ONCE)
         return facts
 
     async def _fact(self, asking: _Asking, image: DesiredImage) -> Fact[Held]:
@@ -181,8 +181,8 @@ async def _check_agreement(registry: Registry, source: Reference) -> None:
         )
 
 
-def _one_each(desired: Desired) -> list[DesiredImage]:
-    return [images[0] for images in desired.by_target.values()]
+def _one_each(desired: Desired, held: Mapping[Target, Fact[Held]]) -> list[DesiredImage]:
+    return [desired.by_target[target][0] for target in held if target in desired.by_target]
 
 
 def _would_be_pushed(desired: Desired, copy: HostCopy, fact: Fact[Held] | None) -> bool:

@@ -12,7 +12,7 @@ from controller.domain.observation import StoreKind
 from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
-from controller.engine.journal import meaning_of, meant, named, settle, untag
+from controller.engine.journal import meaning_of, meant, named, settle, target_of, untag
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
 
@@ -48,14 +48,16 @@ class Pusher:
             await untag(self._store, host, entry)
         return pushed
 
-    async def recover(self, host: Host, engine_id: str, kind: StoreKind) -> None:
-        """After a crash, or when somebody could not be asked: finish what pushes, builds and pulls left on this engine.
+    async def recover(self, host: Host, engine_id: str, kind: StoreKind, only: Target | None = None) -> None:
+        """After a crash, or when somebody could not be asked: finish what pushes, builds and pulls left on this engine, or left of one image.
 
         What had reached the registry is remembered as pushed, or the next build would be a conflict. Every tag of ours is taken off; one that is an
         image's last name only when the registry was shown to hold its content.
         """
         prover = Prover(self._registry, self._monotonic)
         for entry in self._store.open_pushes(engine_id):
+            if only not in {None, target_of(entry)}:
+                continue
             try:
                 await self._finish(entry, host, kind, prover)
             except (RemoteError, UnprovenError) as error:
@@ -65,8 +67,7 @@ class Pusher:
         known = entry if entry.image_id else await named(self._store, host, entry)
         if known is None:
             return
-        repository, _, tag = known.reference.partition("/")[2].rpartition(":")
-        target = Target(repository, tag)
+        target = target_of(known)
         try:
             pushed = await meant(self._registry, self._manifests, target, known.image_id, kind)
         except NotFoundError:

@@ -6,20 +6,22 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.domain.actions import Plan
+from controller.domain.actions import DELETIONS, Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError
-from controller.domain.observation import Observation
+from controller.domain.observation import Fact, HostState, Observation
 from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
+from controller.domain.ports import Host
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.expand import Expander
+from controller.engine.journal import target_of
 from controller.engine.manifests import Manifests
-from controller.engine.observe import Observer
+from controller.engine.observe import HostFacts, Observer
 from controller.engine.push import Pusher
-from controller.engine.world import World
+from controller.engine.world import Clock, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class Pass:
     after: Look
 
 
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What was found and done for one image."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+
+
 class Reconciler:
     """Brings the world to what is desired, one pass at a time."""
 
@@ -57,8 +67,46 @@ class Reconciler:
         self._pusher = Pusher(world.registry, world.store, self._manifests)
         self._applier = Applier(world, self._manifests, actor=actor)
 
+    @property
+    def engines(self) -> Mapping[str, Host]:
+        """The hosts, to listen to."""
+        return self._world.hosts
+
+    @property
+    def clock(self) -> Clock:
+        """Seconds since the epoch."""
+        return self._world.clock
+
+    async def host(self, name: str) -> Fact[HostState]:
+        """What one host holds."""
+        return await self._observer.host(name)
+
+    async def work_on(self, desired: Desired, target: Target, hosts: HostFacts, progress: Progress, *, delete: bool = True) -> Worked:
+        """One image, by what the hosts were last seen to hold: finish what a broken push left of it, observe, plan, guard, apply.
+
+        `desired` has the images that rules chose in it. Without `delete` nothing is evicted or deleted.
+        """
+        await self._finish(target)
+        seen = await self._observer.observe(desired, hosts=hosts, only=target)
+        plan = guard(make_plan(desired, seen, copies_by_target(desired, seen), only=target), desired, seen)
+        todo = plan if delete else Plan(tuple(action for action in plan.actions if action.kind not in DELETIONS), plan.held_back)
+        outcomes = await self._applier.apply(todo, desired, seen, progress)
+        if outcomes:
+            self._world.store.set_error(target, errors_by_target(outcomes)[target], self._world.clock())
+        return Worked(plan, outcomes)
+
+    async def _finish(self, target: Target) -> None:
+        for entry in self._world.store.open_pushes():
+            if target_of(entry) == target and entry.host in self._world.hosts:
+                await self._recover(entry.host, target)
+
+    def unfinished(self) -> frozenset[Target]:
+        """The images of which pushes, builds or pulls left something on a host."""
+        return frozenset(target_of(entry) for entry in self._world.store.open_pushes())
+
     async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
         """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing."""
+        self._applier.begin()
         desired = await self._expander.expand(desired)
         seen = await self._observer.observe(desired)
         copies = copies_by_target(desired, seen)
@@ -88,11 +136,11 @@ class Reconciler:
             for name in self._world.hosts:
                 group.create_task(self._recover(name))
 
-    async def _recover(self, name: str) -> None:
+    async def _recover(self, name: str, only: Target | None = None) -> None:
         if not self._world.store.open_pushes():
             return
         try:
             state = await self._world.hosts[name].look()
         except RemoteError:
             return  # The entry stays open; the next pass tries again.
-        await self._pusher.recover(self._world.hosts[name], state.engine_id, state.store)
+        await self._pusher.recover(self._world.hosts[name], state.engine_id, state.store, only)

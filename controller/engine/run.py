@@ -1,4 +1,4 @@
-"""Keep it right: a pass at every interval and after every change of the files, until told to stop."""
+"""Keep it right: full looks at every interval and after every change of the files, and work in between on what hosts tell of; until told to stop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError, WharfError
-from controller.engine.apply import Progress
-from controller.engine.reconcile import Pass, Reconciler
+from controller.engine.reconcile import Reconciler
+from controller.engine.shift import Reports, Shift
 from controller.engine.triggers import Wakeups, watch_files
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,10 @@ class Asked(Protocol):
         """The desired state."""
         ...
 
+    def same_world(self, other: Any) -> bool:  # noqa: ANN401 - another one of the same kind
+        """Whether the same registry, upstreams and hosts serve both."""
+        ...
+
 
 AskedT = TypeVar("AskedT", bound=Asked)
 
@@ -39,13 +43,12 @@ class Surroundings(Generic[AskedT]):
     load: Callable[[], AskedT]
     open_world: Callable[[AskedT], AbstractAsyncContextManager[Reconciler]]
     paths: Sequence[Path]
-    progress: Progress
-    report: Callable[[Pass], None]
+    reports: Reports
     jitter: Callable[[], float] = random.random
 
 
 async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_deletes: int = 0) -> None:
-    """Reconcile until `stop` is set; a pass that is under way then is cancelled at its next step, and cleans up behind itself.
+    """Work until `stop` is set; what is under way then is cancelled at its next step, and cleans up behind itself.
 
     A file that breaks later leaves the last good one in force, and is told. Raises UsageError only for the first reading.
     """
@@ -63,18 +66,27 @@ async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_delete
 async def _work(around: Surroundings[AskedT], asked: AskedT, wakeups: Wakeups, allow_deletes: int) -> None:
     while True:
         async with around.open_world(asked) as reconciler:
-            asked = await _until_changed(around, asked, reconciler, wakeups, allow_deletes)
+            shift = Shift(reconciler, asked.desired, around.reports, allow_deletes=allow_deletes)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(shift.staff())
+                asked = await _looks(around, asked, shift, wakeups)
+                shift.close()
 
 
-async def _until_changed(around: Surroundings[AskedT], asked: AskedT, reconciler: Reconciler, wakeups: Wakeups, allow_deletes: int) -> AskedT:
-    """Passes for what is asked now; returns when the files ask for something else."""
+async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, wakeups: Wakeups) -> AskedT:
+    """Full looks for what is asked now; returns when the files ask for another world."""
     while True:
-        around.report(await reconciler.reconcile(asked.desired, around.progress, allow_deletes=allow_deletes))
+        soon = await shift.look()
+        interval = asked.desired.interval * (0.9 + 0.2 * around.jitter())
         reasons = {"files"}
         while reasons == {"files"}:
-            reasons = await wakeups.wait(asked.desired.interval * (0.9 + 0.2 * around.jitter()))
+            reasons = await wakeups.wait(min(interval, soon or interval))
             if "files" in reasons and (reread := _reread(around, asked)) != asked:
-                return reread
+                if not reread.same_world(asked):
+                    return reread
+                asked = reread
+                shift.ask(asked.desired)
+                break
 
 
 def _reread(around: Surroundings[AskedT], last_good: AskedT) -> AskedT:

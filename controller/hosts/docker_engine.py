@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import docker
 import docker.utils
 
-from controller.domain.errors import RefusedError
+from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import DOCKER_IO, split_domain
 from controller.hosts.building import Build
+from controller.hosts.events import Events
 from controller.hosts.failures import told
 from controller.hosts.images import detail, host_images, own_sizes, removal, store_kind
 from controller.hosts.streams import QUICK, Client, Login, Pull, Push, Stream
@@ -45,7 +47,7 @@ class DockerHost:
         self._url = url
         self._credentials = credentials
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"engine-{name}")
-        self._streams = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"streams-{name}")  # So that long ones hold up no look.
+        self._streams = ThreadPoolExecutor(_THREADS + 1, thread_name_prefix=f"streams-{name}")  # So that long ones hold up no look; one listens.
         self._local = threading.local()
         self._clients: list[Client] = []
         self._building = asyncio.Lock()
@@ -105,6 +107,22 @@ class DockerHost:
         async with self._building:
             return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build)
 
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[str]]:
+        """The engine's events of images and containers. The SDK ends a dead stream as if all were well; here its end is an error."""
+        events = Events(f"listening to {self._name}")
+        reading = asyncio.create_task(self._do("listening to its events", events.run, events))
+        try:
+            await _first(events.ready.wait(), reading)
+            yield self._until_ended(events, reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _until_ended(self, events: Events, reading: asyncio.Task[None]) -> AsyncIterator[str]:
+        while True:
+            yield await _first(events.word(), reading)
+
     async def _login_for(self, reference: str) -> Login | None:
         """The login, for a name under the registry's own address only: there is none of Docker Hub or of nobody here (law 7)."""
         return await self._credentials() if split_domain(reference)[0] not in {"", DOCKER_IO} else None
@@ -153,6 +171,19 @@ class DockerHost:
         if self._url == "env":
             return docker.APIClient(version="auto", timeout=QUICK, **docker.utils.kwargs_from_env())
         return docker.APIClient(self._url, version="auto", timeout=QUICK, use_ssh_client=self._url.startswith("ssh://"))
+
+
+async def _first(wanted: Coroutine[Any, Any, T], reading: asyncio.Task[None]) -> T:
+    """What is waited for, or UnreachableError as soon as the stream that it comes from has ended."""
+    task = asyncio.create_task(wanted)
+    try:
+        await asyncio.wait({task, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        task.cancel()
+    reading.result()
+    raise UnreachableError("listening to its events", "the stream ended", hint="the engine was stopped, or a proxy between cut it off")
 
 
 def _version(client: Client) -> tuple[int, ...]:

@@ -68,19 +68,30 @@ class Stream:
         with contextlib.suppress(AttributeError, OSError):  # Where the connection has given its socket to the answer.
             self._response.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as the SDK's _get_raw_response_socket()
 
+    def begun(self) -> None:
+        """The engine has taken the request; called in the thread."""
+
     def told(self, count: int) -> None:
         """Tell of bytes that moved, from a thread."""
         if count > 0:
             self.loop.call_soon_threadsafe(self._advance, count)
 
     def records(
-        self, client: Client, url: str, *, params: Mapping[str, str], headers: Mapping[str, str], data: Iterator[bytes] | None = None
+        self,
+        client: Client,
+        url: str,
+        *,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: Iterator[bytes] | None = None,
+        method: str = "POST",
     ) -> Iterator[Mapping[str, Any]]:
         """Ask, in a thread, and give each record that is no error. The SDK's own methods can't be cancelled, and read credentials of their own."""
-        request = requests.Request("POST", url, params=dict(params), headers=dict(headers), data=data)
+        request = requests.Request(method, url, params=dict(params), headers=dict(headers), data=data)
         with self._sent(client, client.prepare_request(request)) as response:
             self._response = response
             client._raise_for_status(response)  # noqa: SLF001 - the SDK's errors, which failures.py knows
+            self.begun()
             try:
                 for line in response.iter_lines():
                     if self.cancelled:

@@ -1,0 +1,124 @@
+"""Work while the files ask for one and the same world: full looks, what hosts tell of, and each image that is due, by a few workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from controller.domain.actions import HeldBack, Plan, Reason
+from controller.domain.desired import Desired
+from controller.domain.reference import Reference, Target
+from controller.engine.apply import Progress
+from controller.engine.hostwatch import HostWatch
+from controller.engine.reconcile import Look, Reconciler, Worked
+from controller.engine.workqueue import ClosedError, WorkQueue
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+LONGEST_SILENCE = 30.0
+"""Seconds after which a registry that did not answer is looked for again, at the latest; the first time after one second."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Where a shift tells what it found and did."""
+
+    looked: Callable[[Look], None]
+    worked: Callable[[Target, Worked], None]
+    progress: Progress
+
+
+class Shift:
+    """Looks and works until it is told to end; `desired` may change, the world may not."""
+
+    def __init__(self, reconciler: Reconciler, desired: Desired, reports: Reports, *, allow_deletes: int = 0) -> None:
+        self._reconciler = reconciler
+        self._desired = desired
+        self._expanded = desired
+        self._reports = reports
+        self._allow_deletes = allow_deletes
+        self._queue: WorkQueue[Target] = WorkQueue()
+        self._capped: frozenset[Target] = frozenset()
+        self._silences = 0
+        self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
+
+    async def staff(self) -> None:
+        """Watch the hosts and work on what is due, until close(); what is worked on then is finished."""
+        async with asyncio.TaskGroup() as group:
+            watching = [group.create_task(self._watch.watch(name)) for name in self._reconciler.engines]
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(WORKERS):
+                    workers.create_task(self._work())
+            for each in watching:
+                each.cancel()
+
+    def close(self) -> None:
+        """Take no further image."""
+        self._queue.close()
+
+    def ask(self, desired: Desired) -> None:
+        """The files ask for something else now; the next look is for that."""
+        self._desired = desired
+
+    async def look(self) -> float | None:
+        """A full look: every image that has to be worked on is due. Gives the seconds until the next look, where that is due before the interval."""
+        look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries())
+        self._expanded = look.desired
+        self._watch.seen(look.seen.hosts)
+        held = look.plan.held_back
+        self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)
+        self._due({action.target for action in look.plan.actions} | self._reconciler.unfinished())
+        self._come_back(held)
+        self._reports.looked(look)
+        self._silences = self._silences + 1 if look.seen.registry_error else 0
+        return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
+
+    def _retries(self) -> dict[Target, float]:
+        now = self._reconciler.clock()
+        return {target: now + left for target, left in self._queue.waiting().items()}
+
+    def _due(self, targets: Iterable[Target]) -> None:
+        """Those that failed keep their pause."""
+        failed = self._queue.waiting()
+        for target in targets:
+            if target not in failed:
+                self._queue.add(target)
+
+    def _come_back(self, held: Iterable[HeldBack]) -> None:
+        """When a reason to wait ends, the image is due."""
+        now = self._reconciler.clock()
+        for row in held:
+            if row.until is not None and row.target is not None:
+                self._queue.add(row.target, after=max(0.0, row.until - now))
+
+    def _changed_on(self, host: str, names: frozenset[Reference]) -> None:
+        """An engine told that these names mean something else now: what they map to is due at once."""
+        where = next(each for each in self._expanded.hosts if each.name == host)
+        for name in names:
+            self._queue.add(self._expanded.place_of(where, name))
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                target = await self._queue.next()
+            except ClosedError:
+                return
+            hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
+            worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=target not in self._capped)
+            self._end(target, worked)
+
+    def _end(self, target: Target, worked: Worked) -> None:
+        """When it is due again: after a failure or without an answer later and later, else when a reason to wait ends."""
+        self._reports.worked(target, worked)
+        if any(outcome.error for outcome in worked.outcomes) or _unknown(worked.plan):
+            self._queue.failed(target)
+        else:
+            self._queue.done(target)
+            self._come_back(worked.plan.held_back)
+
+
+def _unknown(plan: Plan) -> bool:
+    return any(row.reason is Reason.UNKNOWN for row in plan.held_back)
