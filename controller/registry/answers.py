@@ -94,12 +94,20 @@ async def error_of(response: httpx.Response, tried: str) -> RemoteError:
             return RefusedError(tried, answer, hint="what answers there is no registry, or not its address")
         case 405:
             return RefusedError(tried, answer, hint=_DELETES_OFF if response.request.method == "DELETE" else _NOT_ALLOWED)
-        case 400 if "DIGEST_INVALID" in codes:
-            return CorruptError(tried, answer, hint="the bytes that arrived are not what their digest says")
+        case 400:
+            return _bad_request(codes, tried, answer)
         case 408 | 429 | 500 | 502 | 503 | 504:
             return RefusedError(tried, answer, retryable=True, retry_after=retry_after(response), hint="rate limit" if status == 429 else "")  # noqa: PLR2004
         case _:
             return RefusedError(tried, answer)
+
+
+def _bad_request(codes: set[str], tried: str, answer: str) -> RemoteError:
+    if "MANIFEST_BLOB_UNKNOWN" in codes:  # 2.8 rewrites a blob's link in place, and for a moment it is empty.
+        return RefusedError(tried, answer, retryable=True, hint="the registry lacks a blob that the manifest names")
+    if "DIGEST_INVALID" in codes:
+        return CorruptError(tried, answer, hint="the bytes that arrived are not what their digest says")
+    return RefusedError(tried, answer)
 
 
 def is_registry(response: httpx.Response) -> bool:

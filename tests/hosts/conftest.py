@@ -60,6 +60,7 @@ class MemorySubject:
 
     def use(self, image: str) -> None:
         self.twin.images[self.twin._id_of(image)].containers.append("user")
+        self.twin.tell("container create user")
 
 
 @pytest.fixture(params=["memory", "classic", "containerd"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,22 @@ async def test_a_build_whose_folder_fails_makes_nothing(subject: Subject, tmp_pa
     with pytest.raises(MovedError, match="the folder changed"):
         await subject.host.build(BuildRequest("cyroid/kali:1", source), broken(), lambda _: None)
     assert (await subject.host.look()).images == ()
+
+
+async def test_changes_are_told(subject: Subject) -> None:
+    """Whatever changes images or their use is told soon after it happened, once changes() has been entered."""
+    subject.build("cyroid/before:1")
+    async with subject.host.changes() as changes:
+
+        async def told(act: Callable[[], object]) -> None:
+            await asyncio.to_thread(act)
+            async with asyncio.timeout(30):
+                await anext(changes)
+
+        image_id = await asyncio.to_thread(subject.build, "cyroid/kali:1")
+        await told(lambda: subject.build("cyroid/other:1"))
+        await subject.host.tag(image_id, "tools/kali:2")
+        await anext(changes)
+        await subject.host.remove("tools/kali:2")
+        await anext(changes)
+        await told(lambda: subject.use("cyroid/kali:1"))

@@ -195,3 +195,13 @@ async def test_what_is_asked_for(client: MakeClient) -> None:
         assert all(f"application/vnd.{each}+json" in get.headers["accept"] for each in ("oci.image.index.v1", "oci.image.manifest.v1"))
         assert all(f"docker.distribution.{each}.v2+json" in get.headers["accept"] for each in ("manifest", "manifest.list"))
         assert get.headers["accept-encoding"] == "identity"
+
+
+async def test_a_manifest_whose_blob_is_unknown_for_a_moment_is_written_again(client: MakeClient, waits: Waits) -> None:
+    """2.8 rewrites a blob's link in place: a manifest that comes at that moment is refused, though the blob is there and no bytes are wrong."""
+    errors = '{"errors": [{"code": "DIGEST_INVALID", "message": "no match"}, {"code": "MANIFEST_BLOB_UNKNOWN", "message": "unknown"}]}'
+    manifest, _ = image("kali", OCI_MANIFEST)
+    async with hostile(first(reply(400, errors, Content_Type="application/json"), then=reply(201))) as server:
+        await client(server.url).put_manifest("cyroid/kali", "1", manifest)
+        assert [asked.method for asked in server.asked] == ["PUT", "PUT"]
+    assert waits == [0.2]

@@ -6,6 +6,7 @@ tests/hosts/test_contract.py). `fault` is called with the name of every operatio
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -221,6 +222,7 @@ class MemoryHost:
         self._registries = {registry.address: registry for registry in registries}
         self.fault = fault
         self.images: dict[str, _Image] = {}
+        self._hearing: list[Callable[[str], object]] = []
 
     @property
     def name(self) -> str:
@@ -257,13 +259,11 @@ class MemoryHost:
 
     async def tag(self, image_id: str, reference: str) -> None:
         self.fault("tag")
-        target = self.images[self._id_of(image_id)]
-        for other in self.images.values():
-            other.tags.discard(str(parse(reference)))
-        target.tags.add(str(parse(reference)))
+        self._name_it(self.images[self._id_of(image_id)], str(parse(reference)))
 
     async def remove(self, image: str) -> Removal:
         self.fault("remove")
+        self.tell(f"image untag {image}")
         image_id = self._id_of(image)
         found = self.images[image_id]
         if image == image_id:
@@ -305,6 +305,33 @@ class MemoryHost:
         manifest = image_manifest(image.config, stored, DOCKER_MANIFEST)
         await registry.put_manifest(name.repository, name.tag, manifest)
         image.digests.add(f"{name.domain}/{name.repository}@{manifest.digest}")
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[str]]:
+        self.fault("changes")
+        words: asyncio.Queue[str] = asyncio.Queue()
+
+        async def heard() -> AsyncIterator[str]:
+            while True:
+                word = await words.get()
+                self.fault("change")
+                yield word
+
+        loop = asyncio.get_running_loop()
+
+        def hear(word: str) -> None:
+            loop.call_soon_threadsafe(words.put_nowait, word)
+
+        self._hearing.append(hear)
+        try:
+            yield heard()
+        finally:
+            self._hearing.remove(hear)
+
+    def tell(self, word: str) -> None:
+        """Say that something changed, to whoever listens."""
+        for hear in self._hearing:
+            hear(word)
 
     async def pull(self, reference: str, advance: Advance) -> None:
         self.fault("pull")
@@ -359,6 +386,7 @@ class MemoryHost:
         for other in self.images.values():
             other.tags.discard(name)
         image.tags.add(name)
+        self.tell(f"image tag {name}")
 
 
 def _repository(name: str) -> tuple[str, str]:
