@@ -19,17 +19,17 @@ from controller import __version__
 from controller.cli.errors import Exit
 from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
-from controller.cli.progress import LineProgress, ending, held_words, progress_on
+from controller.cli.progress import LineProgress, ending, progress_on
+from controller.cli.runlog import RunLog
 from controller.cli.saved import exactly, read_saved, save
 from controller.cli.tables import show_plan, show_status
 from controller.documents.draft import draft
 from controller.documents.dump import to_yaml
 from controller.documents.schema import json_schema
 from controller.domain.errors import MovedError, UsageError
-from controller.domain.reference import Target
 from controller.domain.status import SetStatus
 from controller.engine.apply import Outcome
-from controller.engine.reconcile import Look, Reconciler, Worked
+from controller.engine.reconcile import Look, Reconciler
 from controller.engine.run import Surroundings
 from controller.engine.run import run as keep_right
 from controller.engine.shift import Reports
@@ -150,33 +150,13 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
                 return setup
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
-            reports = Reports(_log_look, _log_work, LineProgress(console))
+            said = RunLog()
+            reports = Reports(said.looked, said.worked, LineProgress(console))
             await keep_right(Surroundings(load, world, paths, reports), stop, allow_deletes=allow_deletes)
         log.info("stopped")
 
     run_to_end(work())
     return Exit.OK
-
-
-def _log_look(look: Look) -> None:
-    """One line a look, and one for each thing that is held back."""
-    if look.seen.unreachable:
-        log.error("unreachable: %s", look.seen.unreachable)
-        return
-    state = "converged" if look.converged else "not converged"
-    log.info("%s: %d to do, %d held back", state, len(look.plan.actions), len(look.plan.held_back))
-    for held in look.plan.held_back:
-        log.info(held_words(held))
-
-
-def _log_work(target: Target, worked: Worked) -> None:
-    """One line for an image that was worked on, and one for each thing that is held back; none where there was nothing to do."""
-    if worked.outcomes:
-        failed = sum(bool(outcome.error) for outcome in worked.outcomes)
-        state = "not converged" if failed or worked.plan.held_back else "converged"
-        log.info("%s %s: %d done, %d failed", target, state, len(worked.outcomes) - failed, failed)
-        for held in worked.plan.held_back:
-            log.info(held_words(held))
 
 
 def init(engine: str | None, registry: str, out: Path | None) -> int:
