@@ -43,6 +43,7 @@ class Shift:
         self._queue: WorkQueue[Target] = WorkQueue()
         self._capped: frozenset[Target] = frozenset()
         self._silences = 0
+        self._looked = asyncio.Event()
         self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
 
     async def staff(self) -> None:
@@ -58,6 +59,7 @@ class Shift:
     def close(self) -> None:
         """Take no further image."""
         self._queue.close()
+        self._looked.set()
 
     def ask(self, desired: Desired) -> None:
         """The files ask for something else now; the next look is for that."""
@@ -72,6 +74,7 @@ class Shift:
         self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)
         self._due({action.target for action in look.plan.actions} | self._reconciler.unfinished())
         self._come_back(held)
+        self._looked.set()
         self._reports.looked(look)
         self._silences = self._silences + 1 if look.seen.registry_error else 0
         return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
@@ -101,6 +104,7 @@ class Shift:
             self._queue.add(self._expanded.place_of(where, name))
 
     async def _work(self) -> None:
+        await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.
         while True:
             try:
                 target = await self._queue.next()

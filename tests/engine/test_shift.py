@@ -1,0 +1,202 @@
+"""Work between full looks, in worlds in memory: events, queue and workers together, with faults and lost events in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.domain.desired import Desired
+from controller.domain.errors import RefusedError, UnreachableError
+from controller.engine import hostwatch, workqueue
+from controller.engine.reconcile import Look, Worked
+from controller.engine.shift import Reports, Shift
+from tests.engine.worlds import Worlds
+from tests.support.builders import desired, host, image
+from tests.support.scene import Quiet
+
+KALI, WEB = "cyroid/kali:1", "cyroid/web:1"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of milliseconds, so that a test of many takes no seconds."""
+    monkeypatch.setattr(hostwatch, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(hostwatch, "LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr(hostwatch, "SETTLES", 0.0)
+    monkeypatch.setattr(workqueue, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(workqueue, "LONGEST_PAUSE", 0.002)
+
+
+def wanted(*names: str, **more: Any) -> Desired:
+    """Two hosts that adopt what is cyroid's and may not keep it."""
+    hosts = [host(name, adopt=["cyroid/**"], absent=["cyroid/**"], **more) for name in ("one", "two")]
+    return desired([image(name) for name in names], hosts, sets=("ranges",), deletes=1000)
+
+
+class Told:
+    """What a shift told."""
+
+    def __init__(self) -> None:
+        self.looks: list[Look] = []
+        self.works: list[tuple[str, Worked]] = []
+        self.reports = Reports(self.looks.append, lambda target, worked: self.works.append((str(target), worked)), Quiet())
+
+    @property
+    def failures(self) -> list[str]:
+        return [outcome.error for _, worked in self.works for outcome in worked.outcomes if outcome.error]
+
+
+@asynccontextmanager
+async def a_shift(world: Worlds, asked: Desired, told: Told) -> Any:
+    """A shift at work, after its first look."""
+    shift = Shift(world.reconciler, asked, told.reports)
+    async with asyncio.TaskGroup() as group:
+        staff = group.create_task(shift.staff())
+        await shift.look()
+        yield shift
+        shift.close()
+        staff.cancel()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that must become true."""
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - what becomes true is in a world that tells of nothing
+            await asyncio.sleep(0.001)
+
+
+def there(world: Worlds, name: str) -> bool:
+    """Whether the registry has that tag."""
+    repository, _, tag = name.partition(":")
+    return repository in world.registry.repositories and tag in world.registry.repositories[repository].tags
+
+
+def clean(world: Worlds) -> bool:
+    """Whether no host has an image any more."""
+    return not any(each.images for each in world.hosts.values())
+
+
+async def test_news_is_acted_on_without_a_look() -> None:
+    """What is built on a host goes to the registry and leaves, and no further full look is made."""
+    world, told = Worlds(), Told()
+    async with a_shift(world, wanted(), told):
+        world.build("one", KALI, "kali")
+        await until(lambda: clean(world))
+    assert there(world, KALI)
+    assert len(told.looks) == 1
+    assert not world.lost
+    assert not world.store.open_pushes()
+
+
+async def test_one_image_does_not_hold_up_another() -> None:
+    """While one image fails again and again, another one passes."""
+    world, told = Worlds(), Told()
+
+    def refuse(operation: str) -> None:
+        if operation == "tag" and KALI in {tag.removeprefix("docker.io/") for each in world.hosts["one"].images.values() for tag in each.tags}:
+            raise RefusedError("tagging", "injected")
+
+    async with a_shift(world, wanted(), told):
+        world.hosts["one"].fault = refuse
+        world.build("one", KALI, "kali")
+        world.build("two", WEB, "web")
+        await until(lambda: there(world, WEB) and len(told.failures) > 3)
+        assert not there(world, KALI)
+        world.hosts["one"].fault = lambda _: None
+        await until(lambda: clean(world))
+    assert not world.lost
+
+
+async def test_a_lost_event_is_repaired_by_the_next_look() -> None:
+    """Law 3: events only say which name to look at again."""
+    world, told = Worlds(), Told()
+    async with a_shift(world, wanted(), told) as shift:
+        await until(lambda: bool(world.hosts["one"]._hearing))
+        hearing, world.hosts["one"]._hearing = world.hosts["one"]._hearing, []
+        world.build("one", KALI, "kali")
+        await asyncio.sleep(0.02)
+        assert not there(world, KALI)
+        world.hosts["one"]._hearing = hearing
+        await shift.look()
+        await until(lambda: clean(world))
+    assert there(world, KALI)
+
+
+async def test_a_host_that_is_down_disturbs_nobody() -> None:
+    """It is Unknown; the other host's images go on, and its own go when it is back."""
+    world, told = Worlds(), Told()
+
+    def silent(operation: str) -> None:
+        raise UnreachableError(operation, "no answer")
+
+    world.hosts["one"].fault = silent
+    world.hosts["one"].images.update(Worlds().hosts["one"].images)
+    async with a_shift(world, wanted(), told):
+        world.build("two", WEB, "web")
+        await until(lambda: there(world, WEB) and not world.hosts["two"].images)
+        world.hosts["one"].fault = lambda _: None
+        world.build("one", KALI, "kali")
+        await until(lambda: clean(world))
+    assert not world.lost
+
+
+async def test_more_deletions_than_allowed_are_not_done_one_by_one() -> None:
+    """Law 8: a full look that would delete too much deletes nothing, and an event about one of them does not get around that."""
+    world, told = Worlds(), Told()
+    for number in range(5):
+        world.build("one", f"cyroid/kali:{number}", f"content {number}")
+    asked = desired([], [host("one", adopt=["cyroid/**"], absent=["cyroid/**"]), host("two")], deletes=3)
+    async with a_shift(world, asked, told):
+        await until(lambda: all(there(world, f"cyroid/kali:{number}") for number in range(5)))
+        world.hosts["one"].tell("image tag cyroid/kali:1")
+        await asyncio.sleep(0.05)
+        assert len(world.hosts["one"].images) == 5
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["one", "two"]), st.sampled_from([KALI, WEB, "cyroid/kali:2"]), st.sampled_from("abcd"), st.integers(0, 12)),
+        max_size=8,
+    ),
+    st.lists(st.integers(1, 150), max_size=8),
+    st.booleans(),
+)
+def test_whatever_fails_on_the_way_it_converges_and_nothing_is_lost(steps: list[tuple[str, str, str, int]], fails: list[int], silent: bool) -> None:  # noqa: FBT001 - Hypothesis gives it
+    """Images appear while operations fail at any moment; when the faults end, nothing is left to do and nothing was lost."""
+
+    async def play() -> None:
+        world, told = Worlds(), Told()
+        count = 0
+
+        def fault(operation: str) -> None:
+            nonlocal count
+            count += 1
+            if count in fails:
+                raise (UnreachableError if silent else RefusedError)(operation, "injected")
+
+        world.fault = fault
+        asked = wanted(on_conflict="Push")
+        async with a_shift(world, asked, told) as shift:
+            for name, tag, word, pause in steps:
+                world.build(name, tag, word)
+                assert not world.lost
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+            world.fault = lambda _: None
+            async with asyncio.timeout(30):
+                await shift.look()
+                while told.looks[-1].plan.actions or world.store.open_pushes():
+                    await asyncio.sleep(0.002)
+                    await shift.look()
+                    assert not world.lost
+        assert not world.lost
+        assert not world.store.open_pushes()
+
+    asyncio.run(play())
