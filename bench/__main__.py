@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import archives, copying, nothing_to_do, planning, pushing
+from bench import archives, copying, latency, nothing_to_do, planning, pushing
 
 BENCHMARKS = {
     "planning": planning.measure,
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "copying": copying.measure,
     "archives": archives.measure,
     "pushing": pushing.measure,
+    "latency": latency.measure,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\
