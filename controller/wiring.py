@@ -68,7 +68,9 @@ def _catalogs(documents: Documents) -> Catalogs:
 
 
 @asynccontextmanager
-async def open_world(setup: Setup, store: Store, *, actor: str, clock: Callable[[], float] = time.time) -> AsyncIterator[Reconciler]:
+async def open_world(
+    setup: Setup, store: Store, *, actor: str, remember: bool = False, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
 
@@ -87,7 +89,7 @@ async def open_world(setup: Setup, store: Store, *, actor: str, clock: Callable[
             hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
             stack.push_async_callback(engine.close)
         world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock)
-        yield Reconciler(world, actor=actor)
+        yield Reconciler(world, actor=actor, remember=remember)
 
 
 def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:

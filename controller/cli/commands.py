@@ -140,7 +140,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
 
             @asynccontextmanager
             async def world(setup: Setup) -> AsyncIterator[Reconciler]:
-                async with open_world(setup, store, actor="run") as reconciler:
+                async with open_world(setup, store, actor="run", remember=True) as reconciler:
                     yield reconciler
 
             def load() -> Setup:

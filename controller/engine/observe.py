@@ -29,10 +29,16 @@ _SEARCHES_AT_ONCE = 8
 
 
 class Observer:
-    """Looks at the world; remembers manifests by digest."""
+    """Looks at the world; remembers manifests by digest.
 
-    def __init__(self, world: World, manifests: Manifests) -> None:
+    With `remember`, what a full look found in the registry is not asked for again within `refresh`: a quiet controller asks for little. Nothing is
+    removed or overwritten on the strength of it, as each action looks for itself; a look at one place always asks.
+    """
+
+    def __init__(self, world: World, manifests: Manifests, *, remember: bool = False) -> None:
         self._world = world
+        self._remember = remember
+        self._remembered: dict[Target, Present[Held]] = {}
         self._manifests = manifests
         self._offers = Offers(world, manifests)
 
@@ -168,8 +174,21 @@ class Observer:
             entries = desired.by_target.get(target, ())
             facts[target] = await self._held(target, entries[0].source if entries else None, by_target.get(target, ()), now)
 
-        await bounded(ask, targets, _LOOKS_AT_ONCE)
+        if only is None and self._remember:
+            facts.update(self._still_known(targets, by_target, now - desired.refresh))
+        await bounded(ask, [target for target in targets if target not in facts], _LOOKS_AT_ONCE)
+        if self._remember:
+            self._remembered = {target: fact for target, fact in (self._remembered | facts).items() if isinstance(fact, Present)}
         return facts
+
+    def _still_known(self, targets: Iterable[Target], copies: Mapping[Target, Sequence[HostCopy]], since: float) -> dict[Target, Fact[Held]]:
+        """What was seen not long ago, and is what the copies on hosts are: anything else is asked for."""
+        known = ((target, self._remembered.get(target)) for target in targets)
+        return {
+            target: fact
+            for target, fact in known
+            if fact is not None and fact.seen > since and all(fact.value.means(copy.image, copy.store) for copy in copies.get(target, ()))
+        }
 
     async def _held(self, target: Target, source: Source | None, copies: Sequence[HostCopy], now: float) -> Fact[Held]:
         registry = self._world.registry

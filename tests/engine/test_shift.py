@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
+from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue
-from controller.engine.reconcile import Look, Worked
+from controller.engine.reconcile import Look, Reconciler, Worked
 from controller.engine.shift import Reports, Shift
 from tests.engine.worlds import Worlds
 from tests.support.builders import desired, host, image
@@ -200,3 +202,38 @@ def test_whatever_fails_on_the_way_it_converges_and_nothing_is_lost(steps: list[
         assert not world.store.open_pushes()
 
     asyncio.run(play())
+
+
+async def test_a_quiet_controller_asks_the_registry_for_little() -> None:
+    """What was seen within `refresh` is not asked for again by full looks; what is missing or different is; after `refresh` all of it is."""
+    world, told = Worlds(), Told()
+    world.reconciler = Reconciler(world._world, actor="test", remember=True)
+    for number in range(5):
+        world.fill(f"cyroid/kali:{number}", f"content {number}")
+    asked = wanted(*(f"cyroid/kali:{number}" for number in range(5)), "cyroid/missing:1")
+    operations: list[str] = []
+    world.registry.fault = operations.append
+    async with a_shift(world, asked, told) as shift:
+        assert operations.count("resolve") == 6
+        await shift.look()
+        assert operations.count("resolve") == 7, "only for what is missing"
+        world.now += 3601
+        await shift.look()
+        assert operations.count("resolve") == 13
+        assert (operations.count("ping"), len(told.looks)) == (3, 3)
+
+
+async def test_what_is_remembered_of_the_registry_costs_no_image() -> None:
+    """A tag that was lost behind the controller's back: its host copy is not evicted on the strength of what was remembered."""
+    world, told = Worlds(), Told()
+    world.reconciler = Reconciler(world._world, actor="test", remember=True)
+    asked = replace(wanted(KALI), mode=Mode.PUSH)
+    world.build("one", KALI, "kali")
+    async with a_shift(world, asked, told) as shift:
+        await until(lambda: there(world, KALI))
+        await shift.look()
+        del world.registry.repositories["cyroid/kali"]
+        shift.ask(replace(asked, mode=Mode.FULL))
+        await shift.look()
+        await until(lambda: clean(world) and there(world, KALI))
+    assert not world.lost
