@@ -104,11 +104,17 @@ class Reconciler:
         """The images of which pushes, builds or pulls left something on a host."""
         return frozenset(target_of(entry) for entry in self._world.store.open_pushes())
 
-    async def look(self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None) -> Look:
-        """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing."""
+    async def hosts(self, desired: Desired) -> HostFacts:
+        """What every host holds."""
+        return await self._observer.hosts(desired)
+
+    async def look(
+        self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None, hosts: HostFacts | None = None
+    ) -> Look:
+        """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing. `hosts` as Observer.observe takes them."""
         self._applier.begin()
         desired = await self._expander.expand(desired)
-        seen = await self._observer.observe(desired)
+        seen = await self._observer.observe(desired, hosts=hosts)
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
         return Look(desired, seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))

@@ -67,9 +67,11 @@ class Shift:
 
     async def look(self) -> float | None:
         """A full look: every image that has to be worked on is due. Gives the seconds until the next look, where that is due before the interval."""
-        look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries())
+        # Each host's own facts are kept: that two of them are one engine must be seen at every look, not once.
+        hosts = await self._reconciler.hosts(self._desired)
+        look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries(), hosts=hosts)
         self._expanded = look.desired
-        self._watch.seen(look.seen.hosts)
+        self._watch.seen(hosts)
         held = look.plan.held_back
         self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)
         self._due({action.target for action in look.plan.actions} | self._reconciler.unfinished())
