@@ -55,4 +55,4 @@ def _image_row(image: ImageStatus) -> dict[str, Any]:
 
 
 def _condition_row(condition: Condition) -> dict[str, Any]:
-    return {"type": condition.type, "status": condition.status, "reason": condition.reason, "message": condition.message}
+    return {"type": condition.type, "status": condition.status, "reason": str(condition.reason), "message": condition.message}

@@ -114,6 +114,8 @@ class Shift:
                 return
             hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
             worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=target not in self._capped)
+            for host in sorted({outcome.action.host for outcome in worked.outcomes} - {""}):
+                await self._watch.look(host)  # What was changed there is known before the image can be due again; events may be late.
             self._end(target, worked)
 
     def _end(self, target: Target, worked: Worked) -> None:

@@ -69,6 +69,7 @@ def test_status_as_json(work: Scene) -> None:
     assert (kali["name"], kali["inRegistry"], kali["onHosts"], kali["needsPush"]) == ("cyroid/kali:1", False, ["local"], True)
     assert (nginx["inRegistry"], nginx["onHosts"], nginx["needsPush"], nginx["digest"]) == (False, [], False, None)
     assert {condition["type"] for condition in kali["conditions"]} == {"Ready", "InRegistry", "HostClean", "DigestChanged"}
+    assert yaml.safe_load(wharf("status", "-o", "yaml", work.file, state=work.state).out) == before.json
     assert wharf("apply", work.file, state=work.state).code == 0
     after = wharf("status", "-o", "json", work.file, state=work.state)
     assert (after.code, after.json[0]["ready"]) == (0, True)

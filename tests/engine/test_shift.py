@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
+from controller.domain.reference import Target
 from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue
 from controller.engine.reconcile import Look, Reconciler, Worked
@@ -237,3 +238,16 @@ async def test_what_is_remembered_of_the_registry_costs_no_image() -> None:
         await shift.look()
         await until(lambda: clean(world) and there(world, KALI))
     assert not world.lost
+
+
+async def test_what_a_worker_changed_on_a_host_is_known_to_the_next_one() -> None:
+    """An engine's events may be late or lost: an image that was evicted and comes up again is not evicted a second time by old facts."""
+    world, told = Worlds(), Told()
+    world.build("one", KALI, "kali")
+    world.hosts["one"].tell = lambda _: None  # type: ignore[method-assign] # this engine tells of nothing
+    async with a_shift(world, wanted(), told) as shift:
+        await until(lambda: clean(world) and len(told.works) == 1)
+        shift._queue.add(Target(*KALI.rsplit(":", 1)))
+        await until(lambda: len(told.works) > 1)
+    assert told.failures == []
+    assert there(world, KALI)
