@@ -75,7 +75,7 @@ async def open_world(
     async with AsyncExitStack() as stack:
 
         def client(url: str, domain: str, access: Access) -> RegistryClient:
-            registry = RegistryClient(url, credentials=_credentials(access, domain, setup.base), ca_file=_resolved(access.ca_file, setup.base))
+            registry = _client(url, domain, access, setup.base)
             stack.push_async_callback(registry.close)
             return registry
 
@@ -100,14 +100,16 @@ def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], R
     return (*mirrors, client(url, domain, upstream))
 
 
+def _client(url: str, domain: str, access: Access, base: Path) -> RegistryClient:
+    """A client with the credentials and the authority that a document names, or docker's for that domain."""
+    ca_file = None if access.ca_file is None else base / access.ca_file
+    return RegistryClient(url, credentials=_credentials(access, domain, base), ca_file=ca_file)
+
+
 def _credentials(access: Access, domain: str, base: Path) -> Credentials:
     if access.username_file is not None and access.password_file is not None:
         return from_files(base / access.username_file, base / access.password_file)
     return from_docker_config(domain)
-
-
-def _resolved(path: str | None, base: Path) -> Path | None:
-    return None if path is None else base / path
 
 
 @contextmanager
@@ -167,8 +169,7 @@ async def open_registry(setup: Setup | None, url: str | None) -> AsyncIterator[R
     """The registry of a URL, with docker's credentials for it; without one the setup's, with the setup's. Closed at the end."""
     if url is None and setup is not None:
         spec = setup.wharf
-        credentials = _credentials(spec.registry, registry_address(spec), setup.base)
-        registry = RegistryClient(spec.registry.url, credentials=credentials, ca_file=_resolved(spec.registry.ca_file, setup.base))
+        registry = _client(spec.registry.url, registry_address(spec), spec.registry, setup.base)
     else:
         checked = _checked(url or "")
         registry = RegistryClient(checked, credentials=from_docker_config(checked.partition("//")[2]))

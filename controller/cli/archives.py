@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, UnreachableError, WharfError
@@ -56,7 +56,7 @@ def export(name: str, out: Path | None, platform: str, registry: str | None, fil
                     done = await Exporter(found).export(repository, reference, platform, writer, advance)
         for note in done.notes:
             _note(f"{name}: {note}")
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{name}  {done.digest}  {size(done.bytes)}")
+        complaints().print(f"{name}  {done.digest}  {size(done.bytes)}")
 
     try:
         run_to_end(work())
@@ -103,11 +103,11 @@ def _say(done: Imported) -> None:
 def _complain(name: str, error: WharfError) -> None:
     said = str(error)
     words = said if name in said else f"{name}: {said}"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "red"), words))
+    complaints().print(Text.assemble(("error: ", "red"), words))
 
 
 def _note(words: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("note: ", "yellow"), words))
+    complaints().print(Text.assemble(("note: ", "yellow"), words))
 
 
 @contextmanager

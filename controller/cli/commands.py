@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from controller import __version__
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import LineProgress, ending, progress_on
@@ -108,7 +108,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
     try:
         after, outcomes = run_to_end(work())
     except MovedError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"refused: {error}")
+        complaints().print(f"refused: {error}")
         return Exit.NOT_CONVERGED
     if output == "table":
         console.print()
@@ -117,7 +117,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
         _print_data(plan_rows(after.sets), output)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        said = Console(stderr=True, soft_wrap=True, highlight=False)
+        said = complaints()
         said.print(f"\n{len(failed)} of {len(outcomes)} failed:")
         for outcome in failed:
             said.print(ending(outcome))
@@ -129,7 +129,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
     """`wharf run`."""
     paths = files_or_default(files)
     first = read(paths)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = complaints()
 
     async def work() -> None:
         stop = asyncio.Event()
@@ -208,6 +208,6 @@ def _print_data(data: object, output: str) -> None:
 
 def _exit_code(look: Look) -> int:
     if look.seen.unreachable:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {look.seen.unreachable}", style="red")
+        complaints().print(f"error: {look.seen.unreachable}", style="red")
         return Exit.UNREACHABLE
     return Exit.OK if look.converged else Exit.NOT_CONVERGED

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.cli.progress import progress_on
 from controller.cli.tables import HELD_SIGN, HELD_STYLE
@@ -37,7 +37,7 @@ def pull(files: tuple[Path, ...], state: str | None, image: str, host: str | Non
 
 def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds: Collection[Kind]) -> int:
     """Look for what one command asks, do these kinds of its plan, and say what became of it."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = complaints()
 
     async def work() -> tuple[Look, Plan, tuple[Outcome, ...]]:
         with locked(setup, state) as store:

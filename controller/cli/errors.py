@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from rich.console import Console
+
 
 class Exit(IntEnum):
     """The exit codes of `wharf`; scripts rely on them."""
@@ -12,3 +14,8 @@ class Exit(IntEnum):
     USAGE = 1
     NOT_CONVERGED = 2
     UNREACHABLE = 3
+
+
+def complaints() -> Console:
+    """Standard error for words to people: each on one line, however long, and nothing in them coloured by guess."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from controller import __version__
 from controller.cli import archives, building, commands, doors
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
 
@@ -240,7 +239,7 @@ def main() -> None:
 
 
 def _guarded(do: Callable[[], Any]) -> int:
-    said = Console(stderr=True, soft_wrap=True, highlight=False)
+    said = complaints()
     try:
         return int(do() or 0)
     except click.ClickException as error:

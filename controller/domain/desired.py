@@ -196,6 +196,10 @@ class Desired:
         """Whether an upstream may be contacted at all."""
         return domain in self.upstreams and self.internet is not Internet.DENY
 
+    def refusal(self, domain: str) -> str:
+        """The rule by which an upstream may not be contacted, in words; for one that may_ask() says no to."""
+        return "spec.internet is Deny" if domain in self.upstreams else f"{domain} is not under spec.upstreams"
+
     def expanded(self, images: Iterable[DesiredImage]) -> Desired:
         """With the images that its rules chose. What an entry of its own names is that entry's alone."""
         return replace(self, images=(*self.images, *(image for image in images if image.target not in self.by_target)))

@@ -10,8 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.domain.archived import ArchivedContent, Form, Packing
-from controller.domain.archived import ArchivedImage as ArchivedImage  # noqa: PLC0414 - what `Archives.look` gives is asked for here
+from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing
 from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.observation import HostState
 from controller.domain.oci import Descriptor, Manifest

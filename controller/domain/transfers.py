@@ -118,8 +118,7 @@ def _not_there(source: Source) -> str:
 def _not_asked(case: Case, source: Source) -> HeldBack:
     if not isinstance(source, Reference) or case.desired.may_ask(source.domain):
         return case.held(_kind(source), Reason.UNKNOWN, "its source was not looked at")
-    rule = "spec.internet is Deny" if source.domain in case.desired.upstreams else f"{source.domain} is not under spec.upstreams"
-    return case.held(Kind.COPY, Reason.DENIED, f"{rule}, so {source} is not asked for")
+    return case.held(Kind.COPY, Reason.DENIED, f"{case.desired.refusal(source.domain)}, so {source} is not asked for")
 
 
 def _push_adopted(case: Case, otherwise: HeldBack) -> Found:

@@ -79,7 +79,7 @@ class Applier:
         self._copier = Copier(world.registry, manifests)
         self._importer = Importer(world.registry, world.archives, manifests, monotonic=monotonic)
         self._pusher = Pusher(world.registry, world.store, manifests)
-        self._builder = Builder(world.registry, world.store, manifests, world.contexts, monotonic=monotonic)
+        self._builder = Builder(world.registry, world.store, manifests, world.contexts)
         self._puller = Puller(world.registry, world.store, manifests)
         self._deleter = Deleter(world.registry, manifests)
         self._evictor = Evictor()
@@ -150,7 +150,7 @@ class Applier:
             case Import():
                 return await self._importer.import_image(action, advance)
             case Build():
-                return await self._builder.build(action, *self._place(this, action.host), advance, prover=self._prover)
+                return await self._builder.build(action, *self._place(this, action.host), advance, self._prover)
             case Pull():
                 return await self._puller.pull(action, *self._place(this, action.host), advance)
             case _:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 
 from controller.domain.actions import Build
 from controller.domain.errors import MovedError, NotFoundError, RemoteError, UnprovenError, WharfError
@@ -20,20 +18,15 @@ log = logging.getLogger(__name__)
 
 
 class Builder:
-    """Builds for one registry. `monotonic` gives seconds."""
+    """Builds for one registry."""
 
-    def __init__(
-        self, registry: Registry, store: Store, manifests: Manifests, contexts: Contexts, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, registry: Registry, store: Store, manifests: Manifests, contexts: Contexts) -> None:
         self._registry = registry
         self._store = store
         self._manifests = manifests
         self._contexts = contexts
-        self._monotonic = monotonic
 
-    async def build(
-        self, action: Build, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance, *, prover: Prover | None = None
-    ) -> str:
+    async def build(self, action: Build, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance, prover: Prover) -> str:
         """Do it, and give the digest that the registry's tag means afterwards, as read back. `address` is the registry as the engine reaches it.
 
         What is built is the folder as it is now, and its hash becomes the image's label. When the push or the proof fails, the image stays on the
@@ -59,7 +52,7 @@ class Builder:
             raise UnprovenError(f"{action.target}: built and pushed by {host.name}, but the registry's tag means another image")
         self._store.set_last_pushed(engine_id, action.target, pushed)
         try:
-            await settle(self._store, host, entry, kind, prover or Prover(self._registry, self._monotonic), advance, insist=True)
+            await settle(self._store, host, entry, kind, prover, advance, insist=True)
         except RemoteError as error:
             log.warning("%s is in the registry, and stays on %s for now: %s", action.target, host.name, error)
         return pushed

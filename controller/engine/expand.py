@@ -52,8 +52,7 @@ class Expander:
     async def _list(self, desired: Desired, repository: Reference) -> Trouble | None:
         """List it where that is due; why not, when it can't be."""
         if not desired.may_ask(repository.domain):
-            rule = "spec.internet is Deny" if repository.domain in desired.upstreams else f"{repository.domain} is not under spec.upstreams"
-            return Reason.DENIED, f"{rule}, so its tags are not asked for"
+            return Reason.DENIED, f"{desired.refusal(repository.domain)}, so its tags are not asked for"
         now = self._world.clock()
         known = self._listings.get(repository)
         if known is not None and now - known[0] < desired.refresh:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from controller.domain.archived import CONFIG_TYPES
 from controller.domain.errors import CorruptError, NotFoundError
-from controller.domain.oci import MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest
+from controller.domain.oci import MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, platform_of
 from controller.domain.ports import Advance, ArchiveWriter, Registry
 from controller.domain.reference import Reference, is_digest
 
@@ -108,9 +108,8 @@ class Exporter:
         async with self._registry.read_blob(repository, manifest.config.digest) as chunks:
             raw = b"".join([chunk async for chunk in _verified(manifest.config, chunks, lambda _: None)])
         try:
-            said = json.loads(raw)
-            return "/".join(str(said[key]) for key in ("os", "architecture", "variant") if said.get(key))
-        except (ValueError, AttributeError, KeyError, RecursionError):
+            return platform_of(json.loads(raw))
+        except (ValueError, RecursionError):
             return ""
 
 

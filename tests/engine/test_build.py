@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from controller.domain.reference import Target
 from controller.engine.building import Builder
 from controller.engine.journal import open_entry
 from controller.engine.manifests import Manifests
+from controller.engine.prove import Prover
 from controller.engine.push import Pusher
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
@@ -66,8 +68,8 @@ class Yard:
     async def build(self, action: Build | None = None) -> str:
         """One build, as the applier does it."""
         state = await self.host.look()
-        builder = Builder(self.registry, self.store, Manifests(), self.contexts)
-        return await builder.build(action or await self.action(), self.host, state.engine_id, state.store, self.address, lambda _: None)
+        builder, prover = Builder(self.registry, self.store, Manifests(), self.contexts), Prover(self.registry, time.monotonic)
+        return await builder.build(action or await self.action(), self.host, state.engine_id, state.store, self.address, lambda _: None, prover)
 
     async def recover(self) -> None:
         """How a pass begins."""

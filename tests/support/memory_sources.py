@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from controller.domain.archived import Packing
+from controller.domain.archived import ArchivedImage, Packing
 from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.errors import NotFoundError
 from controller.domain.oci import digest_of
-from controller.domain.ports import ArchivedImage, BuildContext, OpenArchive
+from controller.domain.ports import BuildContext, OpenArchive
 
 
 class NoArchives:
