@@ -50,7 +50,7 @@ def validate(files: tuple[Path, ...], output: str) -> int:
         "files": [str(file) for file in setup.files],
     }
     if output != "table":
-        _print_data(row, output)
+        print_data(row, output)
         return Exit.OK
     out = Console(soft_wrap=True, highlight=False)
     out.print(f"{len(setup.files)} file{'s' * (len(setup.files) != 1)} valid: Wharf {desired.wharf}, {len(desired.hosts)} engine(s)")
@@ -73,9 +73,9 @@ def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
     """`wharf status`."""
     look = run_to_end(_look(read(files_or_default(files)), state, 0))
     if output == "table":
-        show_status(_table_console(), look.sets)
+        show_status(table_console(), look.sets)
     else:
-        _print_data(status_rows(look.sets), output)
+        print_data(status_rows(look.sets), output)
     return _exit_code(look)
 
 
@@ -114,7 +114,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
         console.print()
         _show(after.sets, output)
     else:
-        _print_data(plan_rows(after.sets), output)
+        print_data(plan_rows(after.sets), output)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         said = complaints()
@@ -177,7 +177,7 @@ def init(engine: str | None, registry: str, out: Path | None) -> int:
 
 def schema() -> int:
     """`wharf schema`."""
-    _print_data(json_schema(), "json")
+    print_data(json_schema(), "json")
     return Exit.OK
 
 
@@ -186,23 +186,24 @@ def version(output: str) -> int:
     if output == "table":
         sys.stdout.write(f"wharf {__version__}\n")
     else:
-        _print_data({"version": __version__}, output)
+        print_data({"version": __version__}, output)
     return Exit.OK
 
 
 def _show(sets: tuple[SetStatus, ...], output: str) -> None:
     if output == "table":
-        show_plan(_table_console(), sets)
+        show_plan(table_console(), sets)
     else:
-        _print_data(plan_rows(sets), output)
+        print_data(plan_rows(sets), output)
 
 
-def _table_console() -> Console:
+def table_console() -> Console:
     """As wide as the terminal; where there is none, wide enough that a pipe sees one line a row."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=int(os.environ.get("COLUMNS", "200")))
 
 
-def _print_data(data: object, output: str) -> None:
+def print_data(data: object, output: str) -> None:
+    """Plain data on standard output, as JSON or YAML."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if output == "json" else to_yaml(data))
 
 

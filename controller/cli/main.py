@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, building, commands, doors
+from controller.cli import archives, building, commands, doors, history
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
@@ -218,6 +218,20 @@ def pull(image: str, host: str | None, platforms: tuple[str, ...], files: tuple[
     Exit codes as `push`.
     """
     return doors.pull(files, state, image, host, platforms)
+
+
+@wharf.command("history")
+@click.argument("image", required=False)
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="At most so many, the newest.")
+@_OUTPUT
+@_FILES
+@_STATE
+def history_(image: str | None, limit: int, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Show what was done and what failed, the newest first: of IMAGE, or of all.
+
+    IMAGE is a name as a set writes it, or as the registry has it. Reads the state file only, so it works while `wharf run` does.
+    """
+    return history.history(files, state, output, image, limit)
 
 
 @wharf.command()

@@ -42,7 +42,7 @@ def _heading(console: Console, each: SetStatus) -> None:
 
 
 def _plan_table(plan: Plan) -> Table:
-    table = _grid("", "image", "host", "size", "why")
+    table = grid("", "image", "host", "size", "why")
     for action in plan.actions:
         table.add_row(*_cells(SIGNS[action.kind], STYLES[action.kind], action.kind, image_of(action), action.host, action.bytes, action))
     for held in plan.held_back:
@@ -84,7 +84,7 @@ def show_status(console: Console, sets: Iterable[SetStatus]) -> None:
         state = ("ready", "green") if each.ready else ("not ready", "yellow")
         console.print(Text.assemble((each.image_set, "bold"), "  ", state))
         if each.images:
-            table = _grid("", "image", "registry", "hosts", "digest", "state")
+            table = grid("", "image", "registry", "hosts", "digest", "state")
             for image in each.images:
                 table.add_row(*_status_cells(image))
             console.print(table)
@@ -110,10 +110,14 @@ def _status_cells(image: ImageStatus) -> tuple[Text, ...]:
     )
 
 
-def _grid(*columns: str) -> Table:
+def grid(*columns: str) -> Table:
+    """A table without lines; long texts are folded."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     for column in columns:
         table.add_column(
-            column, no_wrap=column in {"", "size", "digest", "registry"}, overflow="fold", justify="right" if column == "size" else "left"
+            column,
+            no_wrap=column in {"", "size", "digest", "registry", "when", "what", "took"},
+            overflow="fold",
+            justify="right" if column == "size" else "left",
         )
     return table
