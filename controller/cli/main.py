@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, building, commands, doors, history
+from controller.cli import archives, building, commands, doors, explain, history
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
@@ -232,6 +232,19 @@ def history_(image: str | None, limit: int, output: str, files: tuple[Path, ...]
     IMAGE is a name as a set writes it, or as the registry has it. Reads the state file only, so it works while `wharf run` does.
     """
     return history.history(files, state, output, image, limit)
+
+
+@wharf.command("explain")
+@click.argument("image")
+@_OUTPUT
+@_FILES
+@_STATE
+def explain_(image: str, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Say why IMAGE is where it is: where it is, what asks for it, where it came from, and what comes next. Changes nothing.
+
+    IMAGE is a name as a set writes it, or as the registry has it. Exit codes as `plan`, for this one image.
+    """
+    return explain.explain(files, state, output, image)
 
 
 @wharf.command()

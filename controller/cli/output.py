@@ -23,7 +23,7 @@ def plan_rows(sets: tuple[SetStatus, ...]) -> list[dict[str, Any]]:
 
 def status_rows(sets: tuple[SetStatus, ...]) -> list[dict[str, Any]]:
     """`status -o json`: one entry a set, with each of its images."""
-    return [{"imageSet": each.image_set, "ready": each.ready, "images": [_image_row(image) for image in each.images]} for each in sets]
+    return [{"imageSet": each.image_set, "ready": each.ready, "images": [image_row(image) for image in each.images]} for each in sets]
 
 
 def action_row(action: Action) -> dict[str, Any]:
@@ -40,7 +40,8 @@ def _row(action: str, image: str, host: str, reason: str, message: str, size: in
     return {"action": str(action), "image": image, "host": host or None, "reason": str(reason), "message": message, "bytes": size}
 
 
-def _image_row(image: ImageStatus) -> dict[str, Any]:
+def image_row(image: ImageStatus) -> dict[str, Any]:
+    """One image of a set."""
     return {
         "name": image.name,
         "inRegistry": image.in_registry,

@@ -14,6 +14,7 @@ from controller.domain.errors import InvalidReferenceError
 
 DOCKER_IO = "docker.io"
 DEFAULT_TAG = "latest"
+HELD_PREFIX = "wharf-held-"
 _DOCKER_IO_TOO = {"index.docker.io", "registry-1.docker.io"}
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -47,7 +48,7 @@ class Target:
 
 def held_tag(digest: str) -> str:
     """`wharf-held-<12 hex>` for a digest."""
-    return f"wharf-held-{digest.partition(':')[2][:12]}"
+    return HELD_PREFIX + digest.partition(":")[2][:12]
 
 
 @dataclass(frozen=True, order=True, slots=True)

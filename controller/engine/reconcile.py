@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.domain.actions import DELETIONS, Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError
+from controller.domain.explanation import Explanation, Found, explained
 from controller.domain.observation import Fact, HostState, Observation
 from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
@@ -17,10 +18,12 @@ from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.expand import Expander
+from controller.engine.held import held_in
 from controller.engine.journal import target_of
 from controller.engine.manifests import Manifests
 from controller.engine.observe import HostFacts, Observer
 from controller.engine.push import Pusher
+from controller.engine.workqueue import LONGEST_PAUSE
 from controller.engine.world import Clock, World
 
 
@@ -118,6 +121,30 @@ class Reconciler:
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
         return Look(desired, seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))
+
+    async def look_at(self, desired: Desired, target: Target) -> Look:
+        """The part of a look that is about one place in the registry. The others are asked for only where the cap on deletions decides."""
+        rules = tuple(rule for rule in desired.rules if rule.repository.registry_repository == target.repository)
+        narrow = await self._expander.expand(replace(desired, rules=rules))
+        seen = await self._observer.observe(narrow, only=target)
+        copies = {place: found for place, found in copies_by_target(narrow, seen).items() if place == target}
+        plan = guard(make_plan(narrow, seen, copies, only=target), narrow, seen)
+        if plan.deletions:
+            whole = (await self.look(desired)).plan
+            plan = Plan(tuple(row for row in whole.actions if row.target == target), tuple(row for row in whole.held_back if row.target == target))
+        alone = replace(narrow, images=narrow.by_target.get(target, ()))
+        return Look(narrow, seen, plan, assess(alone, seen, plan, self._world.store.errors(), copies=copies))
+
+    async def explain(self, desired: Desired, target: Target) -> Explanation:
+        """Why one image is where it is. Changes nothing."""
+        look = await self.look_at(desired, target)
+        try:
+            held = {} if look.seen.registry_error else await held_in(self._world.registry, target.repository)
+        except RemoteError:
+            held = {}
+        status = next((image for each in look.sets for image in each.images), None)
+        trail, error = self._world.store.history(str(target)), self._world.store.errors().get(target, "")
+        return explained(look.desired, target, Found(look.seen, look.plan, status, held, trail, error), longest_pause=LONGEST_PAUSE)
 
     async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""
