@@ -66,5 +66,7 @@ def test_while_a_controller_runs(scene: Scene) -> None:
     scene.images = [{"name": "cyroid/kali:1"}]
     with running(scene.file, state=scene.state) as controller:
         controller.wait_for("✓ - evict cyroid/kali:1")
-        assert [row["actor"] for row in ask(scene, "-o", "json").json] == ["run", "run"]
+        told = ask(scene, "-o", "json").json
+        assert {row["actor"] for row in told} == {"run"}
+        assert {row["action"] for row in told if row["error"] is None} == {"Push", "Evict"}
         assert controller.end() == 0
