@@ -19,8 +19,8 @@ from controller import __version__
 from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
-from controller.cli.progress import LineProgress, ending, progress_on
-from controller.cli.runlog import RunLog
+from controller.cli.progress import ending, progress_on
+from controller.cli.runlog import LogProgress, RunLog
 from controller.cli.saved import exactly, read_saved, save
 from controller.cli.tables import show_plan, show_status
 from controller.documents.draft import draft
@@ -129,7 +129,6 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
     """`wharf run`."""
     paths = files_or_default(files)
     first = read(paths)
-    console = complaints()
 
     async def work() -> None:
         stop = asyncio.Event()
@@ -151,7 +150,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
             said = RunLog()
-            reports = Reports(said.looked, said.worked, LineProgress(console))
+            reports = Reports(said.looked, said.worked, LogProgress())
             await keep_right(Surroundings(load, world, paths, reports), stop, allow_deletes=allow_deletes)
         log.info("stopped")
 

@@ -14,7 +14,7 @@ import click
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, building, commands, doors, explain, history
+from controller.cli import archives, building, commands, doors, explain, history, logs
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
@@ -39,19 +39,20 @@ Command = Callable[..., Any]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("-v", "--verbose", is_flag=True, help="Log more, on standard error.")
-def wharf(*, verbose: bool) -> None:
+@click.option(
+    "--log",
+    type=click.Choice([each.value for each in logs.Form]),
+    default=logs.Form.HUMAN.value,
+    show_default=True,
+    envvar="WHARF_LOG",
+    help="How logs are written on standard error: for people, or one JSON object a line.",
+)
+def wharf(*, verbose: bool, log: str) -> None:
     """Keep every image in one registry and the hosts clear, as a YAML file says.
 
     FILES are desired-state files or folders; default: desired-state.yaml, then config/desired-state.yaml.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    for noisy in ("httpx", "httpcore", "docker", "urllib3", "watchfiles", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up(logs.Form(log), verbose=verbose)
 
 
 @wharf.command()
@@ -266,33 +267,38 @@ def main() -> None:
 
 
 def _guarded(do: Callable[[], Any]) -> int:
-    said = complaints()
     try:
         return int(do() or 0)
     except click.ClickException as error:
         error.show()
         return Exit.USAGE
     except RemoteError as error:
-        said.print(Text.assemble(("error: ", "red"), str(error)))
+        _say(str(error))
         return Exit.UNREACHABLE
     except WharfError as error:
-        said.print(Text.assemble(("error: ", "red"), str(error)))
+        _say(str(error))
         return Exit.USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
-        said.print("interrupted")
+        _say("interrupted", mark="")
         return 128 + signal.SIGINT
     except OSError as error:
-        said.print(Text.assemble(("error: ", "red"), f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")))
+        _say(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
         return Exit.USAGE
     except Exception as error:
         logging.getLogger(__name__).debug("a defect", exc_info=True)
-        said.print(
-            Text.assemble(("error: ", "red"), f"a defect in wharf {__version__}: {type(error).__name__}: {error} (run again with -v and report it)")
-        )
+        _say(f"a defect in wharf {__version__}: {type(error).__name__}: {error} (run again with -v and report it)")
         return Exit.USAGE
+
+
+def _say(words: str, mark: str = "error: ") -> None:
+    """The last word on standard error: a record where that is for a machine."""
+    if logs.is_json():
+        logging.getLogger(__name__).error(words, extra={"error": words})
+    else:
+        complaints().print(Text.assemble((mark, "red"), words))
 
 
 if __name__ == "__main__":

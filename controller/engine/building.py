@@ -54,7 +54,13 @@ class Builder:
         try:
             await settle(self._store, host, entry, kind, prover, advance, insist=True)
         except RemoteError as error:
-            log.warning("%s is in the registry, and stays on %s for now: %s", action.target, host.name, error)
+            log.warning(
+                "%s is in the registry, and stays on %s for now: %s",
+                action.target,
+                host.name,
+                error,
+                extra={"image": str(action.target), "host": host.name, "error": str(error)},
+            )
         return pushed
 
     async def _as_planned(self, action: Build) -> None:
@@ -75,7 +81,13 @@ class Builder:
         try:
             there = await meaning_of(host, entry.reference)
         except RemoteError as error:
-            log.warning("whether %s was built on %s is not known yet: %s", entry.reference, host.name, error)
+            log.warning(
+                "whether %s was built on %s is not known yet: %s",
+                entry.reference,
+                host.name,
+                error,
+                extra={"image": entry.reference, "host": host.name, "error": str(error)},
+            )
             return
         known = {other.image_id for other in self._store.open_pushes(entry.engine_id) if other.reference == entry.reference}
         if not there or there in known:

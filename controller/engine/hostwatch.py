@@ -51,7 +51,7 @@ class HostWatch:
                     pause = FIRST_PAUSE
                     await self._follow(name, changes)
             except RemoteError as error:
-                log.warning("%s tells of no changes for now: %s", name, error)
+                log.warning("%s tells of no changes for now: %s", name, error, extra={"host": name, "error": str(error)})
                 await self.look(name)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)

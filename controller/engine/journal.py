@@ -87,7 +87,13 @@ async def untag(store: Store, host: Host, entry: JournalEntry) -> None:
     except NotFoundError:
         gone = True
     except RemoteError as error:
-        log.warning("the tag %s stays on %s for now: %s", entry.reference, host.name, error)
+        log.warning(
+            "the tag %s stays on %s for now: %s",
+            entry.reference,
+            host.name,
+            error,
+            extra={"image": entry.reference, "host": host.name, "error": str(error)},
+        )
         return
     if gone:
         store.close_push(entry)

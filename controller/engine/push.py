@@ -61,7 +61,13 @@ class Pusher:
             try:
                 await self._finish(entry, host, kind, prover)
             except (RemoteError, UnprovenError) as error:
-                log.warning("the tag %s stays on %s for now: %s", entry.reference, host.name, error)
+                log.warning(
+                    "the tag %s stays on %s for now: %s",
+                    entry.reference,
+                    host.name,
+                    error,
+                    extra={"image": entry.reference, "host": host.name, "error": str(error)},
+                )
 
     async def _finish(self, entry: JournalEntry, host: Host, kind: StoreKind, prover: Prover) -> None:
         known = entry if entry.image_id else await named(self._store, host, entry)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +81,10 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str | Path, state: Path) -> Iterator[Running]:
-    """Start `wharf run`; killed at the end if it still runs."""
+def running(*arguments: str | Path, state: Path, flags: Iterable[str] = ()) -> Iterator[Running]:
+    """Start `wharf run`, with `flags` before `run`; killed at the end if it still runs."""
     environment = {**os.environ, "WHARF_STATE": str(state), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen([*WHARF, "run", *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen([*WHARF, *flags, "run", *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             yield Running(process)
         finally:
