@@ -17,12 +17,14 @@ from controller.domain.compile import Catalogs, compile_desired, registry_addres
 from controller.domain.desired import BuildSource, Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
-from controller.domain.ports import Archives, ArchiveWriter, Host, Registry, Store
+from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry, Store
 from controller.domain.problems import DocumentsError
 from controller.domain.reference import Reference, Target, parse, split_domain
 from controller.domain.spec import Access, Upstream, WharfSpec
 from controller.domain.texts import RegistryUrl
+from controller.engine.pace import Pace
 from controller.engine.reconcile import Reconciler
+from controller.engine.verify import Verifier
 from controller.engine.world import World
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
@@ -220,3 +222,8 @@ async def check_folder(source: BuildSource) -> None:
         await FolderContexts().look(source)
     except WharfError as error:
         raise UsageError(str(error)) from None
+
+
+def verifier_of(world: World, rate: float, advance: Advance) -> Verifier:
+    """Reads the world's registry, at so many bytes a second; 0 for as many as come."""
+    return Verifier(world.registry, Pace(rate), advance)

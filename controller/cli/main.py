@@ -15,6 +15,7 @@ from rich.text import Text
 
 from controller import __version__
 from controller.cli import archives, building, commands, doors, explain, history, logs
+from controller.cli import verify as verifying
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
@@ -246,6 +247,21 @@ def explain_(image: str, output: str, files: tuple[Path, ...], state: str | None
     IMAGE is a name as a set writes it, or as the registry has it. Exit codes as `plan`, for this one image.
     """
     return explain.explain(files, state, output, image)
+
+
+@wharf.command()
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--repair", is_flag=True, help="Bring what is broken again: from upstream, an archive or a host that still has it.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Read at most so many megabytes a second.")
+@_FILES
+@_STATE
+@_OUTPUT
+def verify(images: tuple[str, ...], *, repair: bool, rate: float | None, files: tuple[Path, ...], state: str | None, output: str) -> int:
+    """Read all that the sets name in the registry, every byte, and hash it; IMAGE is a name of a set or a pattern. Deletes nothing, ever.
+
+    Exit code 0: all is whole, or was made so; 2: something is broken; 1: a file or usage error; 3: the registry could not be reached.
+    """
+    return verifying.verify(files, state, verifying.Wanted(images, repair, (rate or 0.0) * 1_000_000, output))
 
 
 @wharf.command()

@@ -28,13 +28,16 @@ class Pusher:
         self._manifests = manifests
         self._monotonic = monotonic
 
-    async def push(self, action: Push, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance) -> str:
+    async def push(self, action: Push, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance, *, held: bool = False) -> str:
         """Do it, and give the digest that the registry's tag means afterwards, as read back. `address` is the registry as the engine reaches it.
+
+        `held`: the caller has held what the tag means, or knows that it means the same image.
 
         Raises MovedError when host or registry are not what the plan saw, RemoteError for what engine or registry answered.
         """
         await self._still_means(host, str(action.tag), action.image_id)
-        await held_before(self._registry, action.target, "", expected=action.replaces)
+        if not held:
+            await held_before(self._registry, action.target, "", expected=action.replaces)
         entry = await self._journalled(action, host, engine_id, f"{address}/{action.target}")
         try:
             if not entry.existed:

@@ -71,6 +71,11 @@ class Reconciler:
         self._applier = Applier(world, self._manifests, actor=actor)
 
     @property
+    def world(self) -> World:
+        """All that it works with, for what is no pass: verifying, say."""
+        return self._world
+
+    @property
     def engines(self) -> Mapping[str, Host]:
         """The hosts, to listen to."""
         return self._world.hosts
