@@ -71,7 +71,7 @@ def _catalogs(documents: Documents) -> Catalogs:
 
 @asynccontextmanager
 async def open_world(
-    setup: Setup, store: Store, *, actor: str, remember: bool = False, clock: Callable[[], float] = time.time
+    setup: Setup, store: Store, *, actor: str, remember: bool = False, fresh: bool = False, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
@@ -91,7 +91,7 @@ async def open_world(
             hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
             stack.push_async_callback(engine.close)
         world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock)
-        yield Reconciler(world, actor=actor, remember=remember)
+        yield Reconciler(world, actor=actor, remember=remember, fresh=fresh)
 
 
 def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:

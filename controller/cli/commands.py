@@ -22,12 +22,11 @@ from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import ending, progress_on
 from controller.cli.runlog import LogProgress, RunLog
 from controller.cli.saved import exactly, read_saved, save
-from controller.cli.tables import show_plan, show_status
+from controller.cli.tables import show_age, show_plan, show_status
 from controller.documents.draft import draft
 from controller.documents.dump import to_yaml
 from controller.documents.schema import json_schema
 from controller.domain.errors import MovedError, UsageError
-from controller.domain.status import SetStatus
 from controller.engine.apply import Outcome
 from controller.engine.reconcile import Look, Reconciler
 from controller.engine.run import Surroundings
@@ -59,33 +58,43 @@ def validate(files: tuple[Path, ...], output: str) -> int:
     return Exit.OK
 
 
-def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
+def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None, *, refresh: bool) -> int:
     """`wharf plan`."""
     setup = read(files_or_default(files))
-    look = run_to_end(_look(setup, state, allow_deletes))
-    _show(look.sets, output)
+    look = run_to_end(_look(setup, state, allow_deletes, refresh=refresh))
+    _show(look, output)
     if out is not None:
         save(out, setup.desired.wharf, setup.files, look.plan)
     return _exit_code(look)
 
 
-def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
+def status(files: tuple[Path, ...], state: str | None, output: str, *, refresh: bool) -> int:
     """`wharf status`."""
-    look = run_to_end(_look(read(files_or_default(files)), state, 0))
+    look = run_to_end(_look(read(files_or_default(files)), state, 0, refresh=refresh))
     if output == "table":
         show_status(table_console(), look.sets)
+        show_age(table_console(), look.seen)
     else:
         print_data(status_rows(look.sets), output)
     return _exit_code(look)
 
 
-async def _look(setup: Setup, state: str | None, allow_deletes: int) -> Look:
+async def _look(setup: Setup, state: str | None, allow_deletes: int, *, refresh: bool) -> Look:
     with stored(setup, state) as store:
-        async with open_world(setup, store, actor="plan") as reconciler:
+        async with open_world(setup, store, actor="plan", fresh=refresh) as reconciler:
             return await reconciler.look(setup.desired, allow_deletes=allow_deletes)
 
 
-def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, confirmed: Sequence[str], saved_path: Path | None) -> int:
+def apply(
+    files: tuple[Path, ...],
+    state: str | None,
+    output: str,
+    allow_deletes: int,
+    confirmed: Sequence[str],
+    saved_path: Path | None,
+    *,
+    refresh: bool,
+) -> int:
     """`wharf apply`."""
     saved = read_saved(saved_path) if saved_path else None
     setup = read(files or saved.files if saved else files_or_default(files))
@@ -96,7 +105,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
     async def work() -> tuple[Look, tuple[Outcome, ...]]:
         with locked(setup, state) as store:
             confirm_engines(setup, store, confirmed)
-            async with open_world(setup, store, actor="apply") as reconciler:
+            async with open_world(setup, store, actor="apply", fresh=refresh) as reconciler:
                 await reconciler.recover()
                 look = await reconciler.look(setup.desired, allow_deletes=allow_deletes)
                 todo = exactly(saved, look.plan) if saved else look.plan
@@ -112,7 +121,7 @@ def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes
         return Exit.NOT_CONVERGED
     if output == "table":
         console.print()
-        _show(after.sets, output)
+        _show(after, output)
     else:
         print_data(plan_rows(after.sets), output)
     failed = [outcome for outcome in outcomes if outcome.error]
@@ -189,11 +198,12 @@ def version(output: str) -> int:
     return Exit.OK
 
 
-def _show(sets: tuple[SetStatus, ...], output: str) -> None:
+def _show(look: Look, output: str) -> None:
     if output == "table":
-        show_plan(table_console(), sets)
+        show_plan(table_console(), look.sets)
+        show_age(table_console(), look.seen)
     else:
-        print_data(plan_rows(sets), output)
+        print_data(plan_rows(look.sets), output)
 
 
 def table_console() -> Console:

@@ -41,7 +41,7 @@ def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds
 
     async def work() -> tuple[Look, Plan, tuple[Outcome, ...]]:
         with locked(setup, state) as store:
-            async with open_world(setup, store, actor=actor) as reconciler:
+            async with open_world(setup, store, actor=actor, fresh=True) as reconciler:
                 await reconciler.recover()
                 look = await reconciler.look(desired)
                 todo = part(look.plan, kinds)

@@ -35,6 +35,8 @@ _ALLOW = click.option(
 )
 _CONFIRM = click.option("--confirm-engine", multiple=True, metavar="HOST", help="The engine of this host was replaced, and that is meant.")
 
+_REFRESH = click.option("--refresh", is_flag=True, help="Ask upstreams for every tag now, also for what they were asked within `refresh`.")
+
 Command = Callable[..., Any]
 
 
@@ -69,13 +71,14 @@ def validate(files: tuple[Path, ...], output: str) -> int:
 @_STATE
 @_OUTPUT
 @_ALLOW
+@_REFRESH
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan, for `wharf apply --plan`.")
-def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, out: Path | None) -> int:
+def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, *, refresh: bool, out: Path | None) -> int:
     """Show what `apply` would do, and what is held back and why. Changes nothing.
 
     Exit code 0: converged; 2: not; 1: a file or usage error; 3: the registry, or every host, could not be reached.
     """
-    return commands.plan(files, state, output, allow_deletes, out)
+    return commands.plan(files, state, output, allow_deletes, out, refresh=refresh)
 
 
 @wharf.command()
@@ -84,18 +87,28 @@ def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes:
 @_OUTPUT
 @_ALLOW
 @_CONFIRM
+@_REFRESH
 @click.option(
     "--plan",
     "saved",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Do exactly this saved plan, or refuse because the world has moved.",
 )
-def apply(files: tuple[Path, ...], state: str | None, output: str, allow_deletes: int, confirm_engine: tuple[str, ...], saved: Path | None) -> int:
+def apply(
+    files: tuple[Path, ...],
+    state: str | None,
+    output: str,
+    allow_deletes: int,
+    confirm_engine: tuple[str, ...],
+    saved: Path | None,
+    *,
+    refresh: bool,
+) -> int:
     """Make it right once.
 
     Exit code 0: converged afterwards; 2: not (the table says which image and why); 1: a file or usage error; 3: nothing could be reached.
     """
-    return commands.apply(files, state, output, allow_deletes, confirm_engine, saved)
+    return commands.apply(files, state, output, allow_deletes, confirm_engine, saved, refresh=refresh)
 
 
 @wharf.command()
@@ -112,9 +125,10 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirm_
 @_PATHS
 @_STATE
 @_OUTPUT
-def status(files: tuple[Path, ...], state: str | None, output: str) -> int:
+@_REFRESH
+def status(files: tuple[Path, ...], state: str | None, output: str, *, refresh: bool) -> int:
     """Show where every image is and what is wrong with it. Changes nothing; exit codes as `plan`."""
-    return commands.status(files, state, output)
+    return commands.status(files, state, output, refresh=refresh)
 
 
 _REGISTRY = click.option("--registry", metavar="URL", help="The registry, with docker's credentials for it; default: the one that the files name.")

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.domain.actions import Action, Evict, HeldBack, Kind, Plan, Push, image_of
+from controller.domain.observation import Observation, Present
 from controller.domain.status import ImageStatus, SetStatus
-from controller.domain.texts import size
+from controller.domain.texts import duration, size
 
 SIGNS = {Kind.COPY: "+", Kind.PUSH: "^", Kind.IMPORT: "+", Kind.BUILD: "+", Kind.PULL: "v", Kind.EVICT: "-", Kind.DELETE: "x"}
 STYLES = {
@@ -71,6 +72,16 @@ def totals(sets: Iterable[SetStatus]) -> Text:
     if held:
         parts.append(f"{len(held)} held back")
     return Text(f"Plan: {', '.join(parts)}.", "bold")
+
+
+def show_age(console: Console, seen: Observation) -> None:
+    """Say how old the answers of upstreams are that were not asked anew."""
+    earlier = [fact.seen for fact in seen.offered.values() if isinstance(fact, Present) and fact.seen < seen.now]
+    if earlier:
+        ago = duration(round(seen.now - min(earlier)))
+        console.print(
+            Text(f"Upstreams were not asked again for {len(earlier):,} of these, first looked up {ago} ago; --refresh asks them now.", "dim")
+        )
 
 
 def _moved(action: Action) -> tuple[str, str]:

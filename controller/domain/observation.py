@@ -103,6 +103,14 @@ class Held:
         return store is StoreKind.CONTAINERD and bool(image.manifests) and known.issuperset(image.manifests)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Lookup:
+    """A question to an upstream: what it has under `source`, of these platforms; none means all."""
+
+    source: str
+    platforms: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where upstream has an image that a host pulled: `source` by the digest of the manifest, `size` in bytes."""

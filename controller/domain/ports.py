@@ -12,7 +12,7 @@ from typing import Protocol
 
 from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing
 from controller.domain.desired import ArchiveSource, BuildSource
-from controller.domain.observation import HostState
+from controller.domain.observation import Held, HostState, Lookup, Present
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.reference import Target
 
@@ -347,4 +347,12 @@ class Store(Protocol):
 
     def errors(self) -> Mapping[Target, str]:
         """The last error of each image that has one."""
+        ...
+
+    def lookups(self) -> Mapping[Lookup, Present[Held]]:
+        """What upstreams answered when they were last asked. Sizes are not kept."""
+        ...
+
+    def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
+        """Keep these answers, and none that is older than `since`, in seconds since the epoch."""
         ...

@@ -32,15 +32,16 @@ class Observer:
     """Looks at the world; remembers manifests by digest.
 
     With `remember`, what a full look found in the registry is not asked for again within `refresh`: a quiet controller asks for little. Nothing is
-    removed or overwritten on the strength of it, as each action looks for itself; a look at one place always asks.
+    removed or overwritten on the strength of it, as each action looks for itself; a look at one place always asks. With `fresh`
+    upstreams are asked whatever they answered before this controller started.
     """
 
-    def __init__(self, world: World, manifests: Manifests, *, remember: bool = False) -> None:
+    def __init__(self, world: World, manifests: Manifests, *, remember: bool = False, fresh: bool = False) -> None:
         self._world = world
         self._remember = remember
         self._remembered: dict[Target, Present[Held]] = {}
         self._manifests = manifests
-        self._offers = Offers(world, manifests)
+        self._offers = Offers(world, manifests, fresh=fresh)
 
     async def observe(self, desired: Desired, *, hosts: HostFacts | None = None, only: Target | None = None) -> Observation:
         """One look. Never raises for what the other side does: that is an Unknown fact.

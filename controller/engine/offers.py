@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredImage, HostCopy
 from controller.domain.errors import NotFoundError, RemoteError, UnreachableError
-from controller.domain.observation import Absent, Fact, Held, Origin, Present, StoreKind, Unknown
+from controller.domain.observation import Absent, Fact, Held, Lookup, Origin, Present, StoreKind, Unknown
 from controller.domain.oci import INDEX_TYPES
 from controller.domain.ports import Registry
 from controller.domain.reference import Reference, Target
@@ -20,8 +21,6 @@ from controller.engine.world import World
 
 _LOOKS_AT_ONCE = 64
 
-Key = tuple[Target, Reference, tuple[str, ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
@@ -31,15 +30,19 @@ class _Asking:
     held: Mapping[Target, Fact[Held]]
     now: float
     silent: dict[str, str] = field(default_factory=dict)
+    answers: dict[Lookup, Present[Held]] = field(default_factory=dict)
 
 
 class Offers:
-    """Asks the sources; remembers upstream's answers for `refresh`."""
+    """Asks the sources.
 
-    def __init__(self, world: World, manifests: Manifests) -> None:
+    What the registry has as its upstream last had it is not asked for again within `refresh`, over restarts too. With `fresh` it is, once.
+    """
+
+    def __init__(self, world: World, manifests: Manifests, *, fresh: bool = False) -> None:
         self._world = world
         self._manifests = manifests
-        self._answers: dict[Key, Present[Held] | Absent] = {}
+        self._answers: dict[Lookup, Present[Held]] = {} if fresh else dict(world.store.lookups())
         self._origins: dict[Reference, Origin] = {}
 
     async def facts(self, desired: Desired, held: Mapping[Target, Fact[Held]], now: float) -> dict[Target, Fact[Held]]:
@@ -51,7 +54,13 @@ class Offers:
             facts[image.target] = await self._fact(asking, image)
 
         await bounded(ask, [image for image in _one_each(desired, held) if _must_ask(desired, image, held.get(image.target))], _LOOKS_AT_ONCE)
+        await self._keep(asking)
         return facts
+
+    async def _keep(self, asking: _Asking) -> None:
+        if asking.answers:
+            self._answers |= asking.answers
+            await asyncio.to_thread(self._world.store.keep_lookups, asking.answers, asking.now - asking.desired.refresh)
 
     async def _fact(self, asking: _Asking, image: DesiredImage) -> Fact[Held]:
         source, now = image.source, asking.now
@@ -75,15 +84,15 @@ class Offers:
             return Unknown(str(error), now)
 
     async def _upstream(self, asking: _Asking, image: DesiredImage, source: Reference) -> Fact[Held]:
-        key = (image.target, source, image.platforms)
+        key = Lookup(str(source), image.platforms)
         remembered = self._answers.get(key)
-        if remembered is not None and asking.now - remembered.seen < asking.desired.refresh:
+        if remembered is not None and _still_good(remembered, asking, asking.held.get(image.target)):
             return remembered
         if source.domain in asking.silent:
             return Unknown(asking.silent[source.domain], asking.now)
         fact = await self._ask(asking, image, source)
-        if not isinstance(fact, Unknown):
-            self._answers[key] = fact
+        if isinstance(fact, Present):
+            asking.answers[key] = fact
         return fact
 
     async def _ask(self, asking: _Asking, image: DesiredImage, source: Reference) -> Fact[Held]:
@@ -152,6 +161,12 @@ class Offers:
                 self._origins[reference] = Origin(reference, content_size(whole))
                 return self._origins[reference]
         return None
+
+
+def _still_good(remembered: Present[Held], asking: _Asking, held: Fact[Held] | None) -> bool:
+    """Not older than `refresh`, nor from the future by a clock that was set back; and nothing is to be moved on the strength of it."""
+    recent = 0 <= asking.now - remembered.seen < asking.desired.refresh
+    return recent and (isinstance(held, Unknown) or (isinstance(held, Present) and held.value.digest == remembered.value.digest))
 
 
 def _must_ask(desired: Desired, image: DesiredImage, held: Fact[Held] | None) -> bool:

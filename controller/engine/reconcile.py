@@ -60,13 +60,13 @@ class Worked:
 
 
 class Reconciler:
-    """Brings the world to what is desired, one pass at a time; with `remember` full looks ask for less, as Observer says."""
+    """Brings the world to what is desired, one pass at a time; `remember` and `fresh` are as Observer says."""
 
-    def __init__(self, world: World, *, actor: str, remember: bool = False) -> None:
+    def __init__(self, world: World, *, actor: str, remember: bool = False, fresh: bool = False) -> None:
         self._world = world
         self._manifests = Manifests()
         self._expander = Expander(world)
-        self._observer = Observer(world, self._manifests, remember=remember)
+        self._observer = Observer(world, self._manifests, remember=remember, fresh=fresh)
         self._pusher = Pusher(world.registry, world.store, self._manifests)
         self._applier = Applier(world, self._manifests, actor=actor)
 

@@ -42,6 +42,12 @@ _MIGRATIONS = (
         ) STRICT""",
         "CREATE INDEX audit_by_image ON audit (image, id)",
     ),
+    (
+        """CREATE TABLE lookups (
+            source TEXT NOT NULL, platforms TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, published TEXT NOT NULL,
+            filtered INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (source, platforms)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that bring the schema one version further each; only ever appended to."""
 

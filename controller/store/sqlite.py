@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controller.domain.errors import UsageError
+from controller.domain.observation import Held, Lookup, Present
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
 from controller.store.schema import open_to_read, open_to_write, transaction
@@ -157,6 +158,31 @@ class SqliteStore:
         which, values = ("", ()) if image is None else ("WHERE image = ?", (image,))
         query = f"SELECT {_AUDIT} FROM audit {which} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
         return [AuditEntry(*row) for row in self._rows(query, (*values, limit))]  # type: ignore[arg-type] # STRICT tables hold these types
+
+    # What upstreams answered.
+
+    def lookups(self) -> Mapping[Lookup, Present[Held]]:
+        """What upstreams answered when they were last asked. Sizes are not kept."""
+        rows = self._rows("SELECT source, platforms, digest, media_type, published, filtered, at FROM lookups")
+        return {
+            Lookup(str(source), tuple(str(platforms).split())): Present(
+                Held(str(digest), str(media_type), published=str(published), filtered=bool(filtered)), float(str(at))
+            )
+            for source, platforms, digest, media_type, published, filtered, at in rows
+        }
+
+    def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
+        """Keep these answers, and none that is older than `since`; a store that is read only keeps nothing."""
+        if self._read_only:
+            return
+        rows = [
+            (key.source, " ".join(key.platforms), held.digest, held.media_type, held.published, int(held.filtered), fact.seen)
+            for key, fact in found.items()
+            for held in (fact.value,)
+        ]
+        with self._writing() as db:
+            db.execute("DELETE FROM lookups WHERE at < ?", (since,))
+            db.executemany("INSERT OR REPLACE INTO lookups VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _earliest(pairs: Iterable[tuple[str, str]], known: Mapping[tuple[str, str], float], now: float) -> dict[tuple[str, str], float]:

@@ -202,3 +202,16 @@ def test_a_folder_for_the_state(work: Scene) -> None:
     """A text that ends with a slash is a folder, made when it is not there; the file in it bears the Wharf's name."""
     assert wharf("apply", "--state", f"{work.folder}/kept/", work.file, state=work.state).code == 0
     assert (work.folder / "kept" / "default.sqlite").is_file()
+
+
+async def test_upstreams_are_not_asked_again_within_refresh(scene: Scene) -> None:
+    """A second plan says that upstream was not asked, and how to ask it; then it sees that the tag moved."""
+    await publish(scene.internet, "library/nginx", "1")
+    scene.images = [{"name": NGINX}]
+    assert wharf("apply", scene.file, state=scene.state).code == 0
+    await publish(scene.internet, "library/nginx", "1")
+    second = wharf("plan", scene.file, state=scene.state)
+    assert (second.code, "--refresh asks them now" in second.out) == (0, True), second.out
+    asked = wharf("plan", "--refresh", scene.file, state=scene.state)
+    assert (asked.code, "Outdated" in asked.out, "--refresh" in asked.out) == (2, True, False), asked.out
+    assert wharf("apply", "--refresh", scene.file, state=scene.state).code == 0

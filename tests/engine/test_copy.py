@@ -69,7 +69,7 @@ async def test_a_tag_that_moved_upstream_is_copied_again_and_the_old_one_held(sc
     scene.images = [{"name": f"{NGINX}:1"}]
     await scene.apply()
     new = await publish(scene.internet, "library/nginx", "1")
-    done = await scene.apply()
+    done = await scene.apply(fresh=True)
     assert [outcome.action.reason for outcome in done.outcomes] == [Reason.OUTDATED]
     assert await tags_of(scene.registry, NGINX) == {"1": new.digest, f"wharf-held-{old.digest[7:19]}": old.digest}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.domain.observation import Held, Lookup, Present
 from controller.domain.ports import AuditEntry, JournalEntry, Store
 from controller.domain.reference import Target
 from controller.store.sqlite import SqliteStore
@@ -168,3 +169,16 @@ def test_history_is_of_one_image_newest_first_and_limited(reopened: Reopen) -> N
     assert list(reopened().history("a:1", limit=1)) == [entries[2]]
     assert list(reopened().history(limit=2)) == [entries[2], entries[1]]
     assert not reopened().history("c:1")
+
+
+def test_what_upstreams_answered(reopened: Reopen) -> None:
+    """Kept over a restart, by source and platforms; what is older than asked for goes."""
+    nginx, some = Lookup("docker.io/library/nginx:1"), Lookup("docker.io/library/nginx:1", ("linux/amd64", "linux/arm64/v8"))
+    old = Present(Held(sha("old"), "application/x"), 100.0)
+    new = Present(Held(sha("new"), "application/y", published=sha("index"), filtered=True), 200.5)
+    reopened().keep_lookups({nginx: old, some: new}, 0.0)
+    assert reopened().lookups() == {nginx: old, some: new}
+    reopened().keep_lookups({nginx: replace(old, seen=300.0)}, 200.5)
+    assert reopened().lookups() == {nginx: replace(old, seen=300.0), some: new}
+    reopened().keep_lookups({}, 250.0)
+    assert set(reopened().lookups()) == {nginx}

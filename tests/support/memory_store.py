@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from controller.domain.observation import Held, Lookup, Present
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
 
@@ -18,6 +20,7 @@ class MemoryStore:
         self._engines: dict[str, str] = {}
         self._errors: dict[Target, str] = {}
         self._audit: list[AuditEntry] = []
+        self._lookups: dict[Lookup, Present[Held]] = {}
 
     def first_seen(self, host: str, pairs: Iterable[tuple[str, str]], now: float) -> Mapping[tuple[str, str], float]:
         known = self._first_seen.get(host, {})
@@ -61,3 +64,10 @@ class MemoryStore:
 
     def errors(self) -> Mapping[Target, str]:
         return self._errors
+
+    def lookups(self) -> Mapping[Lookup, Present[Held]]:
+        return dict(self._lookups)
+
+    def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
+        sizeless = {key: Present(replace(fact.value, size=0), fact.seen) for key, fact in found.items()}
+        self._lookups = {key: fact for key, fact in (self._lookups | sizeless).items() if fact.seen >= since}

@@ -63,11 +63,11 @@ class Scene:
         return self.folder / "state.sqlite"
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[tuple[Reconciler, Store]]:
-        """The controller's parts, with the lock."""
+    async def opened(self, *, fresh: bool = False) -> AsyncIterator[tuple[Reconciler, Store]]:
+        """The controller's parts, with the lock; with `fresh` upstreams are asked whatever they answered before."""
         setup = read([self.file])
         with locked(setup, str(self.state)) as store:
-            async with open_world(setup, store, actor="test") as reconciler:
+            async with open_world(setup, store, actor="test", fresh=fresh) as reconciler:
                 yield reconciler, store
 
     async def look(self) -> Look:
@@ -75,9 +75,9 @@ class Scene:
         async with self.opened() as (reconciler, _):
             return await reconciler.look(read([self.file]).desired)
 
-    async def apply(self, *, allow_deletes: int = 0) -> Pass:
+    async def apply(self, *, allow_deletes: int = 0, fresh: bool = False) -> Pass:
         """One whole pass."""
-        async with self.opened() as (reconciler, _):
+        async with self.opened(fresh=fresh) as (reconciler, _):
             return await reconciler.reconcile(read([self.file]).desired, Quiet(), allow_deletes=allow_deletes)
 
     # The host.
