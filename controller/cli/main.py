@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -293,6 +294,9 @@ def version(output: str) -> int:
 
 def main() -> None:
     """The entry point: every failure becomes words and an exit code."""
+    # Little of what is made here forms cycles: looking for them as often as Python does takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     sys.exit(_guarded(lambda: wharf.main(standalone_mode=False, prog_name="wharf")))
 
 

@@ -164,7 +164,9 @@ class WharfSpec(Model):
         default_factory=_default_upstreams, description="What may be pulled through. Only these domains are ever contacted.", strict=False
     )
     internet: Internet = Field(default=Internet.ALLOW, description="Which images may come from upstreams.", strict=False)
-    refresh: Duration = Field(default=3600.0, description="How often an upstream tag is looked up again, over restarts too; `--refresh` does it at once.")
+    refresh: Duration = Field(
+        default=3600.0, description="How often an upstream tag is looked up again, over restarts too; `--refresh` does it at once."
+    )
     immutable_tags: tuple[PatternText, ...] = Field(default=(), description="Once held, never looked up again.", strict=False)
     hosts: tuple[HostSpec, ...] = Field(default=(), description="The engines. Without any, no engine is contacted.", strict=False)
     mode: Mode = Field(default=Mode.FULL, description="Observe: plan only. Push: no eviction, no deletion. Full: everything.", strict=False)

@@ -40,6 +40,7 @@ class Observer:
         self._world = world
         self._remember = remember
         self._remembered: dict[Target, Present[Held]] = {}
+        self._read_back: dict[Target, Present[Held]] = {}
         self._manifests = manifests
         self._offers = Offers(world, manifests, fresh=fresh)
 
@@ -73,6 +74,10 @@ class Observer:
             last_pushed=last_pushed,
             registry_error=registry_error,
         )
+
+    def read_back(self, target: Target, digest: str) -> None:
+        """An action has just read what this tag means: the next full look need not ask again."""
+        self._read_back[target] = Present(Held(digest), self._world.clock())
 
     async def _given(self, hosts: HostFacts) -> HostFacts:
         return hosts
@@ -175,16 +180,18 @@ class Observer:
             entries = desired.by_target.get(target, ())
             facts[target] = await self._held(target, entries[0].source if entries else None, by_target.get(target, ()), now)
 
-        if only is None and self._remember:
+        if only is None:
             facts.update(self._still_known(targets, by_target, now - desired.refresh))
         await bounded(ask, [target for target in targets if target not in facts], _LOOKS_AT_ONCE)
         if self._remember:
             self._remembered = {target: fact for target, fact in (self._remembered | facts).items() if isinstance(fact, Present)}
+        if only is None:
+            self._read_back.clear()
         return facts
 
     def _still_known(self, targets: Iterable[Target], copies: Mapping[Target, Sequence[HostCopy]], since: float) -> dict[Target, Fact[Held]]:
         """What was seen not long ago, and is what the copies on hosts are: anything else is asked for."""
-        known = ((target, self._remembered.get(target)) for target in targets)
+        known = ((target, self._read_back.get(target) or self._remembered.get(target)) for target in targets)
         return {
             target: fact
             for target, fact in known

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controller.domain.actions import DELETIONS, Plan
+from controller.domain.actions import DELETIONS, Copy, Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError
 from controller.domain.explanation import Explanation, Found, explained
@@ -157,6 +157,9 @@ class Reconciler:
         now = self._world.clock()
         for target, error in errors_by_target(outcomes).items():
             self._world.store.set_error(target, error, now)
+        for outcome in outcomes:
+            if isinstance(outcome.action, Copy) and not outcome.error:
+                self._observer.read_back(outcome.action.target, outcome.digest)
         return outcomes
 
     async def reconcile(self, desired: Desired, progress: Progress, *, allow_deletes: int = 0) -> Pass:

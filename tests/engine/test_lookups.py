@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from controller.domain.actions import Kind
-from tests.support.scene import Scene, client, publish, tags_of
+from controller.registry.client import RegistryClient
+from controller.wiring import read
+from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 NGINX = "docker.io/library/nginx"
 
@@ -45,3 +47,20 @@ async def test_what_the_registry_lost_is_looked_up_before_it_is_copied(scene: Sc
     done = await scene.apply()
     assert [(outcome.action.kind, outcome.error) for outcome in done.outcomes] == [(Kind.COPY, "")]
     assert (await tags_of(scene.registry, NGINX))["1"] == moved.digest
+
+
+async def test_what_a_copy_read_back_is_not_asked_for_again_by_the_look_after_it(scene: Scene) -> None:
+    """The look that ends a pass pings the registry and asks no more; the next one asks for the tag again."""
+    await publish(scene.internet, "library/nginx", "1")
+    scene.images = [{"name": f"{NGINX}:1"}]
+    desired = read([scene.file]).desired
+    async with scene.opened() as (reconciler, _):
+        registry = reconciler.world.registry
+        assert isinstance(registry, RegistryClient)
+        await reconciler.apply(await reconciler.look(desired), Quiet())
+        counts = []
+        for _turn in range(2):
+            before = registry.requests
+            assert (await reconciler.look(desired)).converged
+            counts.append(registry.requests - before)
+    assert counts == [1, 2]
