@@ -20,7 +20,7 @@ from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import ending, progress_on
-from controller.cli.runlog import LogProgress, RunLog
+from controller.cli.reports import reports_to
 from controller.cli.saved import exactly, read_saved, save
 from controller.cli.tables import show_age, show_plan, show_status
 from controller.documents.draft import draft
@@ -31,8 +31,9 @@ from controller.engine.apply import Outcome
 from controller.engine.reconcile import Look, Reconciler
 from controller.engine.run import Surroundings
 from controller.engine.run import run as keep_right
-from controller.engine.shift import Reports
 from controller.settings import files_or_default
+from controller.web.operations import Operations
+from controller.web.server import Server
 from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, stored
 
 log = logging.getLogger(__name__)
@@ -143,11 +144,15 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        operations = Operations()
         with locked(first, state) as store:
             confirm_engines(first, store, confirmed)
+            server = Server(operations)
+            await server.serve(first.wharf.web, first.base)
 
             @asynccontextmanager
             async def world(setup: Setup) -> AsyncIterator[Reconciler]:
+                await server.move(setup.wharf.web, setup.base)
                 async with open_world(setup, store, actor="run", remember=True) as reconciler:
                     yield reconciler
 
@@ -158,9 +163,10 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
                 return setup
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
-            said = RunLog()
-            reports = Reports(said.looked, said.worked, LogProgress())
-            await keep_right(Surroundings(load, world, paths, reports), stop, allow_deletes=allow_deletes)
+            try:
+                await keep_right(Surroundings(load, world, paths, reports_to(operations)), stop, allow_deletes=allow_deletes)
+            finally:
+                await server.close()
         log.info("stopped")
 
     run_to_end(work())

@@ -18,6 +18,7 @@ from controller.domain.texts import (
     Duration,
     Engine,
     FilePath,
+    Listen,
     MisfitError,
     Name,
     PatternText,
@@ -152,6 +153,21 @@ class Limits(Model):
     deletes: int = Field(default=10, ge=0, description="More evictions and deletions than this in one plan, and none is done.")
 
 
+class RegistryNotifications(Model):
+    """What the registry tells of itself, by `notifications.endpoints` in its configuration."""
+
+    token_file: FilePath | None = Field(
+        default=None, description="A file with the token that the registry must send as `Authorization: Bearer ...`; default: none is asked for."
+    )
+
+
+class Web(Model):
+    """The HTTP server of `wharf run`: health, metrics, registry notifications. It asks nobody who they are, so it belongs on loopback."""
+
+    listen: Listen = Field(default="127.0.0.1:9090", description="Where it listens.")
+    notifications: RegistryNotifications = Field(default_factory=RegistryNotifications, description="Who may send notifications.")
+
+
 def _default_upstreams() -> tuple[Upstream, ...]:
     return tuple(Upstream.model_validate({"domain": domain}) for domain in ("docker.io", "ghcr.io", "quay.io"))
 
@@ -173,6 +189,7 @@ class WharfSpec(Model):
     prune: bool = Field(default=False, description="Delete what we brought and no set lists any more.")
     limits: Limits = Field(default_factory=Limits, description="Caps that a plan may not exceed unasked.")
     interval: Duration = Field(default=300.0, gt=0, description="The time between two full looks.")
+    web: Web | None = Field(default=None, description="The HTTP server of `wharf run`; default: no port is opened.")
 
 
 class Build(Model):

@@ -22,6 +22,7 @@ _STEP = 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = "".join(f"([0-9]{{1,6}}{unit})?" for unit in _UNITS)
 _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_LISTEN = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}"
 _NAME = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
 _ENGINE = rf"env|unix:///\S+|(?:tcp|http|https)://{_HOST}/?|ssh://(?:[A-Za-z0-9._-]+@)?{_HOST}"
 _VERSION = r"(?:>=|<=|>|<|=|\^|~)? ?v?[0-9]+(?:\.[0-9]+){0,2}(?:-[0-9A-Za-z.-]+)?"
@@ -132,6 +133,13 @@ def _registry_url(said: str) -> str:
     return f"{scheme}://{address}"
 
 
+def _listen(said: str) -> str:
+    """Where a server of ours listens: a host and a port that can be."""
+    if not re.fullmatch(_LISTEN, said) or not 0 < int(said.rpartition(":")[2]) < 1 << 16:
+        raise MisfitError("host:port to listen on, such as 127.0.0.1:9090, or [::1]:9090")
+    return said
+
+
 Duration = Annotated[
     float,
     BeforeValidator(seconds),
@@ -171,6 +179,11 @@ RegistryUrl = Annotated[
         ("http://127.0.0.1:5000",),
         rf"https?://{_HOST}/?",
     ),
+]
+Listen = Annotated[
+    str,
+    AfterValidator(_listen),
+    Form("listen address", "`host:port`: an address of this machine, and a port; `0.0.0.0` is every address of it.", ("127.0.0.1:9090",), _LISTEN),
 ]
 Engine = Annotated[
     str,

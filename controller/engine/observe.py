@@ -79,6 +79,11 @@ class Observer:
         """An action has just read what this tag means: the next full look need not ask again."""
         self._read_back[target] = Present(Held(digest), self._world.clock())
 
+    def forget(self, target: Target) -> None:
+        """Somebody says that this place may have changed: the next look asks."""
+        self._remembered.pop(target, None)
+        self._read_back.pop(target, None)
+
     async def _given(self, hosts: HostFacts) -> HostFacts:
         return hosts
 

@@ -89,6 +89,10 @@ class Reconciler:
         """What one host holds."""
         return await self._observer.host(name)
 
+    def forget(self, target: Target) -> None:
+        """What is remembered of this place in the registry may be old."""
+        self._observer.forget(target)
+
     async def work_on(self, desired: Desired, target: Target, hosts: HostFacts, progress: Progress, *, delete: bool = True) -> Worked:
         """One image, by what the hosts were last seen to hold: finish what a broken push left of it, observe, plan, guard, apply.
 

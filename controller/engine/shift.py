@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.domain.actions import HeldBack, Plan, Reason
 from controller.domain.desired import Desired
+from controller.domain.observation import Present
 from controller.domain.reference import Reference, Target
 from controller.engine.apply import Progress
 from controller.engine.hostwatch import HostWatch
@@ -29,6 +30,18 @@ class Reports:
     looked: Callable[[Look], None]
     worked: Callable[[Target, Worked], None]
     progress: Progress
+    began: Callable[[Shift], None] = lambda _: None
+    """A shift takes over: how things stand, and hints, are its business now."""
+    took: Callable[[float], None] = lambda _: None
+    """The seconds from when an image was due until it was done, where something was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a shift stands: how many images are due, wait for their time or are worked on, and which hosts answer."""
+
+    queue: Mapping[str, int]
+    hosts: Mapping[str, bool]
 
 
 class Shift:
@@ -42,9 +55,11 @@ class Shift:
         self._allow_deletes = allow_deletes
         self._queue: WorkQueue[Target] = WorkQueue()
         self._capped: frozenset[Target] = frozenset()
+        self._known: set[Target] = set()
         self._silences = 0
         self._looked = asyncio.Event()
         self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
+        reports.began(self)
 
     async def staff(self) -> None:
         """Watch the hosts and work on what is due, until close(); what is worked on then is finished."""
@@ -65,6 +80,20 @@ class Shift:
         """The files ask for something else now; the next look is for that."""
         self._desired = desired
 
+    @property
+    def standing(self) -> Standing:
+        """How it stands now."""
+        hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
+        return Standing(self._queue.depths(), {name: isinstance(fact, Present) for name, fact in hosts.items()})
+
+    def hint(self, repository: str, tag: str = "") -> None:
+        """Somebody says that this tag of the registry changed, or without one any of the repository: what is our business is looked at (law 3)."""
+        wanted = Target(repository, tag)
+        for target in (wanted,) if tag else [each for each in self._known if each.repository == repository]:
+            if target in self._known:
+                self._reconciler.forget(target)
+                self._queue.hint(target)
+
     async def look(self) -> float | None:
         """A full look: every image that has to be worked on is due. Gives the seconds until the next look, where that is due before the interval."""
         # Each host's own facts are kept: that two of them are one engine must be seen at every look, not once.
@@ -72,6 +101,7 @@ class Shift:
         look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries(), hosts=hosts)
         self._expanded = look.desired
         self._watch.seen(hosts)
+        self._known = set(look.seen.registry)
         held = look.plan.held_back
         self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)
         self._due({action.target for action in look.plan.actions} | self._reconciler.unfinished())
@@ -102,8 +132,10 @@ class Shift:
     def _changed_on(self, host: str, names: frozenset[Reference]) -> None:
         """An engine told that these names mean something else now: what they map to is due at once."""
         where = next(each for each in self._expanded.hosts if each.name == host)
-        for name in names:
-            self._queue.add(self._expanded.place_of(where, name))
+        targets = {self._expanded.place_of(where, name) for name in names}
+        self._known |= targets
+        for target in targets:
+            self._queue.add(target)
 
     async def _work(self) -> None:
         await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.
@@ -124,7 +156,9 @@ class Shift:
         if any(outcome.error for outcome in worked.outcomes) or _unknown(worked.plan):
             self._queue.failed(target)
         else:
-            self._queue.done(target)
+            took = self._queue.done(target)
+            if worked.outcomes:
+                self._reports.took(took)
             self._come_back(worked.plan.held_back)
 
 

@@ -35,6 +35,8 @@ class WorkQueue(Generic[K]):
         self._count = 0
         self._working: dict[K, float | None] = {}
         self._failures: dict[K, int] = {}
+        self._hinted: set[K] = set()
+        self._since: dict[K, float] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -51,6 +53,13 @@ class WorkQueue(Generic[K]):
         elif key not in self._due or due < self._due[key]:
             self._push(key, due)
 
+    def hint(self, key: K) -> None:
+        """Ask for a key by a word that may be the echo of what was done with it: as add(), but it cuts no pause after a failure short."""
+        if key in self._working:
+            self._hinted.add(key)
+        elif key not in self._failures:
+            self.add(key)
+
     async def next(self) -> K:
         """The next key that is due; it is worked on until done() or failed(). Raises ClosedError after close()."""
         while not self._closed:
@@ -64,10 +73,12 @@ class WorkQueue(Generic[K]):
             await self._wait(wait)
         raise ClosedError
 
-    def done(self, key: K, again: float | None = None) -> None:
-        """It went well; with `again` it comes back in so many seconds."""
+    def done(self, key: K, again: float | None = None) -> float:
+        """It went well; with `again` it comes back in so many seconds. The seconds since it was first due, with all that failed meanwhile."""
         self._failures.pop(key, None)
-        self._finish(key, again)
+        took = self._monotonic() - self._since.pop(key)
+        self._finish(key, 0.0 if key in self._hinted else again)
+        return took
 
     def failed(self, key: K, at_least: float = 0.0) -> float:
         """It went wrong: it comes back after a pause that grows, of `at_least` so many seconds. The pause."""
@@ -82,6 +93,12 @@ class WorkQueue(Generic[K]):
         now = self._monotonic()
         return {key: max(0.0, self._due[key] - now) for key in self._failures if key in self._due}
 
+    def depths(self) -> Mapping[str, int]:
+        """How many keys are due, wait for their time, or are worked on."""
+        now = self._monotonic()
+        due = sum(when <= now for when in self._due.values())
+        return {"due": due, "waiting": len(self._due) - due, "working": len(self._working)}
+
     def close(self) -> None:
         """Give out no more keys; what is worked on goes on."""
         self._closed = True
@@ -95,6 +112,7 @@ class WorkQueue(Generic[K]):
 
     def _finish(self, key: K, again: float | None) -> None:
         wanted = self._working.pop(key)
+        self._hinted.discard(key)
         if again is not None:
             due = self._monotonic() + again
             # What was asked for meanwhile is news: it does not wait for a pause.
@@ -105,6 +123,7 @@ class WorkQueue(Generic[K]):
 
     def _push(self, key: K, due: float) -> None:
         self._due[key] = due
+        self._since[key] = min(due, self._since.get(key, due))
         self._count += 1
         heapq.heappush(self._order, (due, self._count, key))
         self._changed.set()

@@ -60,7 +60,7 @@ WHARFS = [
     ),
     (
         "gracePeriod: 10m",
-        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, limits, interval",
+        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, limits, interval, web",
     ),
     (
         "hosts: [{name: a, engine: env, grace_period: 10m}]",

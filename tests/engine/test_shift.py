@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
-from controller.domain.reference import Target
+from controller.domain.reference import Target, parse_local
 from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue
 from controller.engine.reconcile import Look, Reconciler, Worked
@@ -218,10 +218,13 @@ async def test_a_quiet_controller_asks_the_registry_for_little() -> None:
         assert operations.count("resolve") == 6
         await shift.look()
         assert operations.count("resolve") == 7, "only for what is missing"
+        world.reconciler.forget(parse_local("cyroid/kali:1"))
+        await shift.look()
+        assert operations.count("resolve") == 9, "for what is missing, and what somebody says changed"
         world.now += 3601
         await shift.look()
-        assert operations.count("resolve") == 13
-        assert (operations.count("ping"), len(told.looks)) == (3, 3)
+        assert operations.count("resolve") == 15
+        assert (operations.count("ping"), len(told.looks)) == (4, 4)
 
 
 async def test_what_is_remembered_of_the_registry_costs_no_image() -> None:
@@ -252,3 +255,44 @@ async def test_what_a_worker_changed_on_a_host_is_known_to_the_next_one(monkeypa
         await until(lambda: len(told.works) > before)
     assert told.failures == []
     assert there(world, KALI)
+
+
+async def test_a_hint_from_the_registry_repairs_what_somebody_deleted() -> None:
+    """What was remembered of that tag counts no more; what is none of our business is not looked at; nobody waits for the next full look."""
+    world, told = Worlds(), Told()
+    world.reconciler = Reconciler(world._world, actor="test", remember=True)
+    asked = replace(wanted(KALI), mode=Mode.PUSH)
+    world.build("one", KALI, "kali")
+    async with a_shift(world, asked, told) as shift:
+        await until(lambda: there(world, KALI))
+        await shift.look()
+        for tag in ("1", ""):
+            del world.registry.repositories["cyroid/kali"]
+            shift.hint("cyroid/kali", tag)
+            await until(lambda: there(world, KALI))
+        done = len(told.works)
+        shift.hint("strangers/thing", "1")
+        shift.hint("cyroid/kali", "none")
+        assert shift.standing.queue["due"] == 0
+        assert len(told.works) == done
+    assert len(told.looks) == 2
+    assert not world.lost
+
+
+async def test_how_it_stands_is_told() -> None:
+    """Which hosts answer, and how many images are in the queue, while it works."""
+    world, told = Worlds(), Told()
+
+    def silent(operation: str) -> None:
+        raise UnreachableError(operation, "no answer")
+
+    world.hosts["one"].fault = silent
+    took: list[float] = []
+    told.reports = replace(told.reports, took=took.append)
+    async with a_shift(world, wanted(), told) as shift:
+        assert shift.standing.hosts == {"one": False, "two": True}
+        world.build("two", WEB, "web")
+        await until(lambda: clean(world) and shift.standing.queue == {"due": 0, "waiting": 0, "working": 0})
+        world.hosts["one"].fault = lambda _: None
+        await until(lambda: shift.standing.hosts == {"one": True, "two": True})
+    assert took

@@ -199,3 +199,43 @@ def test_whatever_happens_each_ask_is_followed_by_a_run(steps: list[tuple[str, s
             queue.close()
 
     asyncio.run(play())
+
+
+async def test_a_hint_cuts_no_pause_short() -> None:
+    """It may be the echo of what was done with the image: one that fails waits as long as without it, one that went well is looked at once more."""
+    clock = Clock()
+    queue = a_queue(clock)
+    queue.hint("a")
+    assert await due(queue) == ["a"]
+    queue.hint("a")
+    queue.failed("a")
+    queue.hint("a")
+    assert await due(queue) == []
+    clock.now += FIRST_PAUSE
+    assert await due(queue) == ["a"]
+    queue.hint("a")
+    queue.done("a")
+    assert await due(queue) == ["a"]
+    queue.done("a")
+    assert await due(queue) == []
+    assert len(queue) == 0
+
+
+async def test_it_knows_how_long_a_key_took() -> None:
+    """From when it was first due, with all failures; a time that it had to wait for is not counted."""
+    clock = Clock()
+    queue = a_queue(clock)
+    queue.add("a", after=10)
+    queue.add("b")
+    assert queue.depths() == {"due": 1, "waiting": 1, "working": 0}
+    clock.now += 12
+    assert await due(queue) == ["b", "a"]
+    assert queue.depths() == {"due": 0, "waiting": 0, "working": 2}
+    assert queue.done("a") == 2
+    queue.failed("b")
+    clock.now += 8
+    assert await due(queue) == ["b"]
+    assert queue.done("b") == 20
+    queue.add("b")
+    assert await due(queue) == ["b"]
+    assert queue.done("b") == 0

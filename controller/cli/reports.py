@@ -1,0 +1,43 @@
+"""Who is told what a running controller finds and does: the log, and those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller.cli.runlog import LogProgress, RunLog
+from controller.domain.actions import Action
+from controller.engine.apply import Outcome, Progress
+from controller.engine.reconcile import Look
+from controller.engine.shift import Reports
+from controller.web.operations import Operations
+
+
+def reports_to(operations: Operations) -> Reports:
+    """What the shifts of one run tell, to the log and to these."""
+    said = RunLog()
+
+    def looked(look: Look) -> None:
+        said.looked(look)
+        operations.looked(look)
+
+    progress = _Several((LogProgress(), operations.metrics))
+    return Reports(looked, said.worked, progress, began=operations.began, took=operations.metrics.took)
+
+
+class _Several:
+    """A Progress that tells several."""
+
+    def __init__(self, each: Sequence[Progress]) -> None:
+        self._each = each
+
+    def started(self, action: Action) -> None:
+        for one in self._each:
+            one.started(action)
+
+    def advanced(self, action: Action, count: int) -> None:
+        for one in self._each:
+            one.advanced(action, count)
+
+    def finished(self, outcome: Outcome) -> None:
+        for one in self._each:
+            one.finished(outcome)

@@ -1,0 +1,1 @@
+"""What a running controller tells and hears by HTTP."""
