@@ -39,11 +39,15 @@ from controller.store.sqlite import SqliteStore
 
 @dataclass(frozen=True)
 class Setup:
-    """What the files say: the desired state, and the Wharf document for what only the edge needs. `base` is the folder of its file."""
+    """What the files say: the desired state, and the Wharf document for what only the edge needs.
+
+    `base` is the folder of its file; `catalogs` are absolute.
+    """
 
     desired: Desired
     wharf: WharfSpec
     base: Path
+    catalogs: tuple[Path, ...]
     files: tuple[Path, ...] = field(compare=False)
 
     def same_world(self, other: Setup) -> bool:
@@ -54,9 +58,10 @@ class Setup:
 def read(paths: Sequence[Path]) -> Setup:
     """Read and check the files; DocumentsError with every problem."""
     documents = load(paths)
-    desired = compile_desired(documents.wharfs, documents.sets, _catalogs(documents))
+    catalogs = _catalogs(documents)
+    desired = compile_desired(documents.wharfs, documents.sets, catalogs)
     located = documents.wharfs[0]
-    return Setup(desired, located.value.spec, Path(located.file).absolute().parent, documents.files)
+    return Setup(desired, located.value.spec, Path(located.file).absolute().parent, tuple(map(Path, catalogs)), documents.files)
 
 
 def _catalogs(documents: Documents) -> Catalogs:

@@ -183,6 +183,10 @@ class Contexts(Protocol):
         """What the folder is now; NotFoundError when there is none, CorruptError when it can't be read."""
         ...
 
+    async def concerned(self, source: BuildSource, names: Collection[str]) -> bool:
+        """Whether one of these paths in the folder may be part of what Docker would send; in doubt it is."""
+        ...
+
     def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
         """The folder as a tar, in chunks, for an engine. MovedError, before its end, when it is not what the last look at this source saw."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from controller.domain.desired import Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.engine.reconcile import Reconciler
 from controller.engine.shift import Reports, Shift
-from controller.engine.triggers import Wakeups, watch_files
+from controller.engine.triggers import FileWatch, Wakeups
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,11 @@ class Asked(Protocol):
     @property
     def desired(self) -> Desired:
         """The desired state."""
+        ...
+
+    @property
+    def catalogs(self) -> Iterable[Path]:
+        """The catalog folders that the files name, absolute."""
         ...
 
     def same_world(self, other: Any) -> bool:  # noqa: ANN401 - another one of the same kind
@@ -54,28 +59,30 @@ async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_delete
     """
     asked = around.load()
     wakeups = Wakeups()
+    files = FileWatch(around.paths, wakeups)
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(watch_files(around.paths, wakeups))
-        working = group.create_task(_work(around, asked, wakeups, allow_deletes))
+        watching = group.create_task(files.run())
+        working = group.create_task(_work(around, asked, files, wakeups, allow_deletes))
         stopping = group.create_task(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in (watching, working, stopping):
             task.cancel()
 
 
-async def _work(around: Surroundings[AskedT], asked: AskedT, wakeups: Wakeups, allow_deletes: int) -> None:
+async def _work(around: Surroundings[AskedT], asked: AskedT, files: FileWatch, wakeups: Wakeups, allow_deletes: int) -> None:
     while True:
         async with around.open_world(asked) as reconciler:
             shift = Shift(reconciler, asked.desired, around.reports, allow_deletes=allow_deletes)
             async with asyncio.TaskGroup() as group:
                 group.create_task(shift.staff())
-                asked = await _looks(around, asked, shift, wakeups)
+                asked = await _looks(around, asked, shift, files, wakeups)
                 shift.close()
 
 
-async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, wakeups: Wakeups) -> AskedT:
+async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, files: FileWatch, wakeups: Wakeups) -> AskedT:
     """Full looks for what is asked now; returns when the files ask for another world."""
     while True:
+        files.watch(asked.catalogs)
         soon = await shift.look()
         interval = asked.desired.interval * (0.9 + 0.2 * around.jitter())
         reasons = {"files"}

@@ -14,6 +14,7 @@ from controller.domain.reference import Reference, Target
 from controller.engine.apply import Progress
 from controller.engine.hostwatch import HostWatch
 from controller.engine.reconcile import Look, Reconciler, Worked
+from controller.engine.sourcewatch import SourceWatch
 from controller.engine.workqueue import ClosedError, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,14 @@ class Shift:
         self._silences = 0
         self._looked = asyncio.Event()
         self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
+        self._sources = SourceWatch(reconciler.world.contexts, self._queue.add)
         reports.began(self)
 
     async def staff(self) -> None:
         """Watch the hosts and work on what is due, until close(); what is worked on then is finished."""
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(self._watch.watch(name)) for name in self._reconciler.engines]
+            watching.append(group.create_task(self._sources.run()))
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work())
@@ -101,6 +104,7 @@ class Shift:
         look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries(), hosts=hosts)
         self._expanded = look.desired
         self._watch.seen(hosts)
+        self._sources.watch(look.desired)
         self._known = set(look.seen.registry)
         held = look.plan.held_back
         self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import watchfiles
+from controller.engine.pathwatch import PathWatch
+
+_FILE_OF_AN_IMAGE = 2
+"""How deep in a catalog its images' files are."""
 
 
 class Wakeups:
@@ -33,11 +36,30 @@ class Wakeups:
         return reasons
 
 
-async def watch_files(paths: Iterable[Path], wakeups: Wakeups) -> None:
-    """Add "files" whenever something changes beside the given files or in the given folders; runs until it is cancelled.
+class FileWatch:
+    """Wakes for "files" whenever the desired-state files or the catalogs change that they name."""
 
-    Files are watched by their folder: editors and Kubernetes replace a file rather than write into it.
-    """
-    folders = {path if path.is_dir() else path.parent for path in (path.absolute() for path in paths)}
-    async for _ in watchfiles.awatch(*folders, recursive=True, step=50, debounce=400, ignore_permission_denied=True):
-        wakeups.add("files")
+    def __init__(self, paths: Iterable[Path], wakeups: Wakeups) -> None:
+        self._files = frozenset(path.absolute() for path in paths)
+        self._catalogs: frozenset[Path] = frozenset()
+        self._watch = PathWatch(lambda _: wakeups.add("files"), concerns=self._concerns)
+        self.watch(())
+
+    def watch(self, catalogs: Iterable[Path]) -> None:
+        """From now on these catalogs, too."""
+        self._catalogs = frozenset(catalogs)
+        self._watch.watch(self._files | self._catalogs)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self._watch.run()
+
+    async def _concerns(self, path: Path, changed: Collection[Path]) -> bool:
+        """Of a folder of files, what may be one or hold some; of a catalog, which images it has and what they are called."""
+        if path in self._files and any(each.suffix in {".yaml", ".yml"} or each.is_dir() or not each.exists() for each in changed):
+            return True
+        return path in self._catalogs and any(_says_what_is_there(each.relative_to(path)) for each in changed)
+
+
+def _says_what_is_there(name: Path) -> bool:
+    return len(name.parts) == 1 or (len(name.parts) == _FILE_OF_AN_IMAGE and name.name in {"Dockerfile", "image.yaml"})

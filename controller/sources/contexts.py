@@ -12,7 +12,7 @@ import tarfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +56,10 @@ class FolderContexts:
         _remember(self._known, source.context, files)
         _remember(self._looked, source, found.hash)
         return found
+
+    async def concerned(self, source: BuildSource, names: Collection[str]) -> bool:
+        """Whether one of these paths in the folder may be part of what Docker would send; in doubt it is."""
+        return await asyncio.to_thread(_concerned, source, names)
 
     async def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
         """The folder as a tar, in chunks: sorted, without times and owners.
@@ -208,6 +212,16 @@ def _real_dockerfile(source: BuildSource, dockerfile: str) -> str:
     if not os.path.isfile(real):  # noqa: PTH113 - the same
         raise NotFoundError(tried, "there is no such file", hint="`dockerfile` is relative to the context")
     return os.path.relpath(real, top)
+
+
+def _concerned(source: BuildSource, names: Collection[str]) -> bool:
+    dockerfile = _dockerfile(source)
+    try:
+        ignore = _ignore(source, dockerfile)
+    except (CorruptError, OSError):
+        return True
+    always = {".", dockerfile, f"{dockerfile}{_IGNORE_FILE}", _IGNORE_FILE}
+    return any(name in always or not ignore.ignores(name) for name in names)
 
 
 def _ignore(source: BuildSource, dockerfile: str) -> Ignore:

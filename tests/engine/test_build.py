@@ -156,6 +156,7 @@ async def test_a_tag_that_moves_while_it_is_built_is_not_overwritten(scene: Scen
             """The folder, beside which somebody else pushes."""
 
             look = staticmethod(real.look)
+            concerned = staticmethod(real.concerned)
 
             async def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
                 async for chunk in real.tar(source):

@@ -349,3 +349,21 @@ async def test_errors_are_of_the_ports_kind(tmp_path: Path) -> None:
     """Whoever asks needs to catch RemoteError only, but for a folder that moved."""
     with pytest.raises(RemoteError):
         await _tar(BuildSource(str(tmp_path), "local"))
+
+
+COUNTS = {"a": True, "new/one": True, "x.log": False, "logs/deep/x": False, "logs/keep": True, "Dockerfile": True, ".dockerignore": True, ".": True}
+
+
+@pytest.mark.parametrize(("name", "counts"), COUNTS.items())
+async def test_which_changes_count(tmp_path: Path, name: str, counts: bool) -> None:  # noqa: FBT001 - pytest gives it
+    """What .dockerignore leaves out plays no part, though it changes all the time; itself and the Dockerfile do, even if it names them."""
+    source = source_of(tmp_path, {"Dockerfile": DOCKERFILE, ".dockerignore": "**/*.log\nlogs\n!logs/keep\nDockerfile\n.dockerignore\n"})
+    assert await FolderContexts().concerned(source, [name]) is counts
+    assert await FolderContexts().concerned(source, ["x.log", name]) is counts
+
+
+async def test_in_doubt_a_change_counts(tmp_path: Path) -> None:
+    """An ignore file that Docker would refuse leaves nothing out; the look says what is wrong with it."""
+    source = source_of(tmp_path, {"Dockerfile": DOCKERFILE, ".dockerignore": "[\n"})
+    assert await FolderContexts().concerned(source, ["a"])
+    assert await FolderContexts().concerned(BuildSource(str(tmp_path / "none"), "local"), ["a"])

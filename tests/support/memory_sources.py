@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -34,6 +34,9 @@ class MemoryContexts:
     async def look(self, source: BuildSource) -> BuildContext:
         data = self._data(source)
         return BuildContext(digest_of(data), len(data))
+
+    async def concerned(self, source: BuildSource, names: Collection[str]) -> bool:
+        return source.context in self.folders and bool(names)
 
     async def tar(self, source: BuildSource) -> AsyncIterator[bytes]:
         yield self._data(source)
