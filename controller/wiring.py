@@ -22,11 +22,13 @@ from controller.domain.problems import DocumentsError
 from controller.domain.reference import Reference, Target, parse, split_domain
 from controller.domain.spec import Access, Upstream, WharfSpec
 from controller.domain.texts import RegistryUrl
+from controller.engine.notices import Recipient
 from controller.engine.pace import Pace
 from controller.engine.reconcile import Reconciler
 from controller.engine.verify import Verifier
 from controller.engine.world import World
 from controller.hosts.docker_engine import DockerHost
+from controller.notify.messenger import AppriseMessenger
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
 from controller.sources.archives import ImageArchives
@@ -232,3 +234,9 @@ async def check_folder(source: BuildSource) -> None:
 def verifier_of(world: World, rate: float, advance: Advance) -> Verifier:
     """Reads the world's registry, at so many bytes a second; 0 for as many as come."""
     return Verifier(world.registry, Pace(rate), advance)
+
+
+def recipients_of(setup: Setup) -> list[Recipient]:
+    """Who is told when something goes wrong."""
+    files = ((setup.base / each.url_file, frozenset(each.on)) for each in setup.wharf.notify)
+    return [Recipient(str(file), kinds, AppriseMessenger(file)) for file, kinds in files]

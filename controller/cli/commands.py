@@ -28,13 +28,14 @@ from controller.documents.dump import to_yaml
 from controller.documents.schema import json_schema
 from controller.domain.errors import MovedError, UsageError
 from controller.engine.apply import Outcome
+from controller.engine.notices import Notices
 from controller.engine.reconcile import Look, Reconciler
 from controller.engine.run import Surroundings
 from controller.engine.run import run as keep_right
 from controller.settings import files_or_default
 from controller.web.operations import Operations
 from controller.web.server import Server
-from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, stored
+from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, recipients_of, stored
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        operations = Operations()
+        operations, notices = Operations(), Notices(first.desired.wharf)
         with locked(first, state) as store:
             confirm_engines(first, store, confirmed)
             server = Server(operations)
@@ -153,6 +154,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
             @asynccontextmanager
             async def world(setup: Setup) -> AsyncIterator[Reconciler]:
                 await server.move(setup.wharf.web, setup.base)
+                await notices.address(recipients_of(setup))
                 async with open_world(setup, store, actor="run", remember=True) as reconciler:
                     yield reconciler
 
@@ -164,8 +166,9 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
             try:
-                await keep_right(Surroundings(load, world, paths, reports_to(operations)), stop, allow_deletes=allow_deletes)
+                await keep_right(Surroundings(load, world, paths, reports_to(operations, notices)), stop, allow_deletes=allow_deletes)
             finally:
+                await notices.close()
                 await server.close()
         log.info("stopped")
 

@@ -6,22 +6,29 @@ from collections.abc import Sequence
 
 from controller.cli.runlog import LogProgress, RunLog
 from controller.domain.actions import Action
+from controller.domain.reference import Target
 from controller.engine.apply import Outcome, Progress
-from controller.engine.reconcile import Look
+from controller.engine.notices import Notices
+from controller.engine.reconcile import Look, Worked
 from controller.engine.shift import Reports
 from controller.web.operations import Operations
 
 
-def reports_to(operations: Operations) -> Reports:
+def reports_to(operations: Operations, notices: Notices) -> Reports:
     """What the shifts of one run tell, to the log and to these."""
     said = RunLog()
 
     def looked(look: Look) -> None:
         said.looked(look)
         operations.looked(look)
+        notices.looked(look)
+
+    def worked(target: Target, worked: Worked) -> None:
+        said.worked(target, worked)
+        notices.worked(target, worked)
 
     progress = _Several((LogProgress(), operations.metrics))
-    return Reports(looked, said.worked, progress, began=operations.began, took=operations.metrics.took)
+    return Reports(looked, worked, progress, began=operations.began, took=operations.metrics.took)
 
 
 class _Several:

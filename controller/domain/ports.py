@@ -360,3 +360,10 @@ class Store(Protocol):
     def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
         """Keep these answers, and none that is older than `since`, in seconds since the epoch."""
         ...
+
+class Messenger(Protocol):
+    """A way to people."""
+
+    async def send(self, title: str, body: str, *, trouble: bool) -> None:
+        """Send a message; `trouble` says whether it is bad news."""
+        ...

@@ -7,7 +7,7 @@ compile.py checks what documents say together.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -168,6 +168,29 @@ class Web(Model):
     notifications: RegistryNotifications = Field(default_factory=RegistryNotifications, description="Who may send notifications.")
 
 
+class Trouble(StrEnum):
+    """What people are told of, when it begins and when it is over."""
+
+    FAILURE = "Failure"
+    """What has to be done for an image fails."""
+    NEEDS_PERSON = "NeedsPerson"
+    """Something is held back that only a person can resolve: Conflict, TooManyDeletes, RetiredOnHost."""
+    UNREACHABLE = "Unreachable"
+    """The registry or a host does not answer, or can't be trusted to be itself."""
+
+
+class Notify(Model):
+    """Who is told when something goes wrong while `wharf run` works, and when it is over."""
+
+    url_file: FilePath = Field(description="A file with an Apprise URL a line: mail, chat, webhook. A file, because such URLs hold secrets.")
+    on: tuple[Annotated[Trouble, Field(strict=False)], ...] = Field(
+        default=tuple(Trouble),
+        description="Failure: what has to be done for an image fails. NeedsPerson: a conflict, or too many deletions. "
+        "Unreachable: the registry or a host does not answer. The end of each is told, too.",
+        strict=False,
+    )
+
+
 def _default_upstreams() -> tuple[Upstream, ...]:
     return tuple(Upstream.model_validate({"domain": domain}) for domain in ("docker.io", "ghcr.io", "quay.io"))
 
@@ -190,6 +213,7 @@ class WharfSpec(Model):
     limits: Limits = Field(default_factory=Limits, description="Caps that a plan may not exceed unasked.")
     interval: Duration = Field(default=300.0, gt=0, description="The time between two full looks.")
     web: Web | None = Field(default=None, description="The HTTP server of `wharf run`; default: no port is opened.")
+    notify: tuple[Notify, ...] = Field(default=(), description="Who is told when something goes wrong while `wharf run` works.", strict=False)
 
 
 class Build(Model):

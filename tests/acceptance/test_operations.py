@@ -9,6 +9,7 @@ import urllib.request
 
 from tests.acceptance.wharf import running, wharf
 from tests.conftest import StartRegistry
+from tests.support.receiver import receiving
 from tests.support.scene import Scene, publish, tags_of
 from tests.support.servers import free_port
 
@@ -144,3 +145,20 @@ def _overwrite(scene: Scene, name: str) -> None:
     scene.build(full)
     scene.engine.docker("push", "-q", full)
     scene.engine.docker("rmi", full)
+
+
+def test_people_are_told(scene: Scene) -> None:
+    """What fails again and again is one message to the web hook; the URL and its secrets are in no line, not even with -v."""
+    scene.spec, scene.images = {"interval": "1s", "notify": [{"urlFile": "urls", "on": ["NeedsPerson"]}]}, [{"name": KALI}]
+    scene.host = {"onConflict": "Fail"}
+    _overwrite(scene, KALI)
+    scene.build(KALI)
+    with receiving() as receiver, running(scene.file, state=scene.state, flags=["-v"]) as controller:
+        (scene.folder / "urls").write_text(receiver.url)
+        with receiver.more:
+            assert receiver.more.wait_for(lambda: receiver.got, 120), "\n".join(controller.lines)
+        assert receiver.got[0]["title"] == "Wharf default: 1 wrong"
+        assert receiver.got[0]["message"].startswith(f"NeedsPerson: {KALI}: Conflict: ")
+        assert controller.end() == 0
+        assert len(receiver.got) == 1
+        assert not [line for line in controller.lines if "s3cret" in line or "json://" in line]

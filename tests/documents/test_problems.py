@@ -58,9 +58,15 @@ WHARFS = [
         "upstreams: [{domain: docker.io, url: 'https://x/path'}]",
         "6:40: spec.upstreams[0].url: found 'https://x/path'; expected http://host:port or https://host:port, without a path and without credentials",
     ),
+    ("web: {listen: '9090'}", "6:17: spec.web.listen: found '9090'; expected host:port to listen on, such as 127.0.0.1:9090, or [::1]:9090"),
+    ("notify: [{on: [Failure]}]", "6:12: spec.notify[0].urlFile: found nothing; expected the field 'urlFile'"),
+    (
+        "notify: [{urlFile: x, on: [No]}]",
+        "6:30: spec.notify[0].on[0]: found 'No'; expected 'Failure', 'NeedsPerson' or 'Unreachable'",
+    ),
     (
         "gracePeriod: 10m",
-        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, limits, interval, web",
+        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, limits, interval, web, notify",
     ),
     (
         "hosts: [{name: a, engine: env, grace_period: 10m}]",
