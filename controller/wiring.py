@@ -20,14 +20,14 @@ from controller.domain.observation import HostState
 from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry, Store
 from controller.domain.problems import DocumentsError
 from controller.domain.reference import Reference, Target, parse, split_domain
-from controller.domain.spec import Access, Upstream, WharfSpec
+from controller.domain.spec import Access, TlsSpec, Upstream, WharfSpec
 from controller.domain.texts import RegistryUrl
 from controller.engine.notices import Recipient
 from controller.engine.pace import Pace
 from controller.engine.reconcile import Reconciler
 from controller.engine.verify import Verifier
 from controller.engine.world import World
-from controller.hosts.docker_engine import DockerHost
+from controller.hosts.docker_engine import DockerHost, Tls
 from controller.notify.messenger import AppriseMessenger
 from controller.registry.client import RegistryClient
 from controller.registry.credentials import Credentials, from_docker_config, from_files
@@ -94,11 +94,16 @@ async def open_world(
         upstreams = {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
         own = _credentials(spec.registry, address, setup.base)
         hosts: dict[str, Host] = {}
+        tls = {each.name: _tls(each.tls, setup.base) for each in spec.hosts if each.tls}
         for host in setup.desired.hosts:
-            hosts[host.name] = engine = DockerHost(host.name, host.engine, credentials=own)
+            hosts[host.name] = engine = DockerHost(host.name, host.engine, tls=tls.get(host.name), credentials=own)
             stack.push_async_callback(engine.close)
         world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock)
         yield Reconciler(world, actor=actor, remember=remember, fresh=fresh)
+
+
+def _tls(files: TlsSpec, base: Path) -> Tls:
+    return Tls(*(base / file if file else None for file in (files.ca_file, files.cert_file, files.key_file)))
 
 
 def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:

@@ -118,6 +118,23 @@ class Discover(Model):
     label: str = Field(min_length=1, description="The label's key, or key=value.")
 
 
+class TlsSpec(Model):
+    """How an engine on tcp:// is spoken to by TLS, as docker's ca.pem, cert.pem and key.pem."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"certFile": ["keyFile"], "keyFile": ["certFile"]}})
+
+    ca_file: FilePath | None = Field(default=None, description="A PEM file with the authority of the engine's certificate; default: the system's.")
+    cert_file: FilePath | None = Field(default=None, description="A PEM file with the certificate that is shown to the engine.")
+    key_file: FilePath | None = Field(default=None, description="A PEM file with that certificate's key.")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> TlsSpec:
+        if (self.cert_file is None) != (self.key_file is None):
+            given, missing = ("keyFile", "certFile") if self.cert_file is None else ("certFile", "keyFile")
+            raise MisfitError("both or none", f"{given} without {missing}", given)
+        return self
+
+
 class HostSpec(Model):
     """A Docker Engine, or the engines inside a host's containers: exactly one of `engine` and `discover`."""
 
@@ -125,6 +142,7 @@ class HostSpec(Model):
 
     name: Name = Field(description="The host's name, in outputs and in `on`.")
     engine: Engine | None = Field(default=None, description="unix://, tcp://, ssh://, or `env` for DOCKER_HOST.")
+    tls: TlsSpec | None = Field(default=None, description="For tcp:// and https://; default: none for tcp://. `env` has its own: DOCKER_CERT_PATH.")
     discover: Discover | None = Field(default=None, description="Engines in this host's containers, instead of `engine`.")
     registry_address: Address | None = Field(default=None, description="How this engine reaches the registry; default: the address in registry.url.")
     adopt: tuple[PatternText, ...] = Field(default=(), description="What appears here goes to the registry though no set lists it.", strict=False)
@@ -144,6 +162,8 @@ class HostSpec(Model):
             raise MisfitError("exactly one of them", "neither engine nor discover")
         if self.engine is not None and self.discover is not None:
             raise MisfitError("exactly one of them", "both engine and discover", "discover")
+        if self.tls is not None and not (self.engine or "").startswith(("tcp://", "https://")):
+            raise MisfitError("it beside an engine on tcp:// or https:// only", f"tls for {self.engine or 'discover'}", "tls")
         return self
 
 

@@ -7,9 +7,12 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
+import docker.tls
 import docker.utils
 
 from controller.domain.errors import RefusedError, UnreachableError
@@ -36,15 +39,32 @@ async def _nobody() -> None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The files by which an engine on tcp:// is spoken to by TLS; without `ca` the system's authorities are trusted."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class _Client(docker.APIClient):
+    """The SDK's, but that REQUESTS_CA_BUNDLE in the environment does not win over the authority that the file names."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:  # noqa: ANN401 - requests'
+        return super().merge_environment_settings(url, proxies, stream, self.verify if verify is None else verify, cert)
+
+
 class DockerHost:
     """Fulfils `domain.ports.Host`. Connects when it is first asked; an engine that is down is an UnreachableError of that call.
 
     `credentials` are those of the registry that is pushed to; they go to this engine with each push and are kept nowhere.
     """
 
-    def __init__(self, name: str, url: str, *, credentials: Callable[[], Awaitable[Login | None]] = _nobody) -> None:
+    def __init__(self, name: str, url: str, *, tls: Tls | None = None, credentials: Callable[[], Awaitable[Login | None]] = _nobody) -> None:
         self._name = name
         self._url = url
+        self._tls = tls
         self._credentials = credentials
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"engine-{name}")
         self._streams = ThreadPoolExecutor(_THREADS + 1, thread_name_prefix=f"streams-{name}")  # So that long ones hold up no look; one listens.
@@ -169,8 +189,21 @@ class DockerHost:
 
     def _connect(self) -> Client:
         if self._url == "env":
-            return docker.APIClient(version="auto", timeout=QUICK, **docker.utils.kwargs_from_env())
-        return docker.APIClient(self._url, version="auto", timeout=QUICK, use_ssh_client=self._url.startswith("ssh://"))
+            return _Client(version="auto", timeout=QUICK, **docker.utils.kwargs_from_env())
+        tls = False if self._tls is None else _config(self._tls, f"connecting to host {self._name}")
+        return _Client(self._url, version="auto", timeout=QUICK, tls=tls, use_ssh_client=self._url.startswith("ssh://"))
+
+
+def _config(tls: Tls, tried: str) -> docker.tls.TLSConfig:
+    """The server's name is always checked."""
+    for file in (tls.ca, tls.cert, tls.key):
+        try:
+            if file is not None:
+                file.open("rb").close()
+        except OSError as error:
+            raise UnreachableError(tried, f"{file}: {error.strerror}", hint="see `tls` of this host") from None
+    shown = (str(tls.cert), str(tls.key)) if tls.cert and tls.key else None
+    return docker.tls.TLSConfig(client_cert=shown, ca_cert=str(tls.ca) if tls.ca else None, verify=True)
 
 
 async def _first(wanted: Coroutine[Any, Any, T], reading: asyncio.Task[None]) -> T:

@@ -64,6 +64,12 @@ def _hint(error: Exception, url: str) -> str:
     words = f"{error} {_words(error)}".lower()
     if "permission denied" in words:
         return f"{url}: run as root, or as a member of the docker group"
+    if "certificate verify failed" in words:
+        return f"{url}: its certificate is not by the authority of tls.caFile, or for another name"
+    if "certificate required" in words or "bad certificate" in words:
+        return f"{url}: it wants a certificate of its own authority: tls.certFile and tls.keyFile"
+    if "400 client error" in words and url.startswith("tcp"):
+        return f"{url}: if it wants TLS, say `tls` of this host"
     if "no such file" in words:
         return f"{url}: there is no such socket; is the engine running?"
     return f"{url}: is a Docker Engine running there?"

@@ -75,3 +75,23 @@ def test_two_controllers_never_work_on_one_wharf(scene: Scene) -> None:
         assert str(controller.process.pid) in second.err
         assert wharf("status", scene.file, state=scene.state).code == 0
         assert controller.end() == 0
+
+
+async def test_how_far_it_may_go(scene: Scene) -> None:
+    """Observe does nothing, to what comes up while it runs too; Push brings it to the registry and takes nothing off; Full does."""
+    scene.spec = {"interval": "1h", "mode": "Observe"}
+    scene.host = {"adopt": ["cyroid/**"], "absent": ["cyroid/**"]}
+    with running(scene.file, state=scene.state) as controller:
+        seen = controller.wait_for(CONVERGED)
+        scene.build("cyroid/kali:1")
+        seen = controller.wait_for("held back: push cyroid/kali:1 on local: Mode", after=seen)
+        assert await tags_of(scene.registry, "cyroid/kali") == {}
+        scene.spec["mode"] = "Push"
+        _ = scene.file
+        seen = max(controller.wait_for(words, after=seen) for words in ("✓ ^ push cyroid/kali:1", "held back: evict cyroid/kali:1 on local: Mode"))
+        assert scene.tags_on_host() == {"cyroid/kali:1"}
+        scene.spec["mode"] = "Full"
+        _ = scene.file
+        controller.wait_for("✓ - evict cyroid/kali:1", after=seen)
+        assert controller.end() == 0
+    assert set(await tags_of(scene.registry, "cyroid/kali")) == {"1"}

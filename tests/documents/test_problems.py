@@ -58,6 +58,14 @@ WHARFS = [
         "upstreams: [{domain: docker.io, url: 'https://x/path'}]",
         "6:40: spec.upstreams[0].url: found 'https://x/path'; expected http://host:port or https://host:port, without a path and without credentials",
     ),
+    (
+        "hosts: [{name: a, engine: 'unix:///x', tls: {}}]",
+        "6:47: spec.hosts[0].tls: found tls for unix:///x; expected it beside an engine on tcp:// or https:// only",
+    ),
+    (
+        "hosts: [{name: a, engine: 'tcp://x:1', tls: {keyFile: x}}]",
+        "6:57: spec.hosts[0].tls.keyFile: found keyFile without certFile; expected both or none",
+    ),
     ("web: {listen: '9090'}", "6:17: spec.web.listen: found '9090'; expected host:port to listen on, such as 127.0.0.1:9090, or [::1]:9090"),
     ("notify: [{on: [Failure]}]", "6:12: spec.notify[0].urlFile: found nothing; expected the field 'urlFile'"),
     (
@@ -70,7 +78,7 @@ WHARFS = [
     ),
     (
         "hosts: [{name: a, engine: env, grace_period: 10m}]",
-        "6:34: spec.hosts[0].grace_period: found the unknown field 'grace_period'; expected one of name, engine, discover, registryAddress, adopt, absent, keep, present, gracePeriod, onConflict; did you mean 'gracePeriod'?",
+        "6:34: spec.hosts[0].grace_period: found the unknown field 'grace_period'; expected one of name, engine, tls, discover, registryAddress, adopt, absent, keep, present, gracePeriod, onConflict; did you mean 'gracePeriod'?",
     ),
 ]
 
