@@ -24,7 +24,7 @@ _DURATION = "".join(f"([0-9]{{1,6}}{unit})?" for unit in _UNITS)
 _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
 _LISTEN = r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}"
 _NAME = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
-_ENGINE = rf"env|unix:///\S+|(?:tcp|http|https)://{_HOST}/?|ssh://(?:[A-Za-z0-9._-]+@)?{_HOST}"
+_ENGINE = rf"env|unix:///\S+|(?:tcp|http|https)://{_HOST}/?|ssh://(?:[A-Za-z0-9._-]+@)?{_HOST}(?:/\S*)?"
 _VERSION = r"(?:>=|<=|>|<|=|\^|~)? ?v?[0-9]+(?:\.[0-9]+){0,2}(?:-[0-9A-Za-z.-]+)?"
 
 
@@ -190,7 +190,7 @@ Engine = Annotated[
     _matching(_ENGINE, "unix:///path, tcp://host:port, ssh://user@host, or env"),
     Form(
         "engine",
-        "`unix:///path`, `tcp://host:port`, `http(s)://host:port`, `ssh://user@host`, or `env` for DOCKER_HOST.",
+        "`unix:///path`, `tcp://host:port`, `http(s)://host:port`, `ssh://user@host[:port][/path/of.sock]`, or `env` for DOCKER_HOST.",
         ("unix:///var/run/docker.sock", "env"),
         _ENGINE,
     ),

@@ -24,6 +24,7 @@ from controller.hosts.events import Events
 from controller.hosts.failures import told
 from controller.hosts.images import detail, host_images, own_sizes, removal, store_kind
 from controller.hosts.streams import QUICK, Client, Login, Pull, Push, Stream
+from controller.hosts.tunnel import Tunnel
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class DockerHost:
         self._name = name
         self._url = url
         self._tls = tls
+        self._tunnel = Tunnel(url) if url.startswith("ssh://") else None
         self._credentials = credentials
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"engine-{name}")
         self._streams = ThreadPoolExecutor(_THREADS + 1, thread_name_prefix=f"streams-{name}")  # So that long ones hold up no look; one listens.
@@ -83,6 +85,8 @@ class DockerHost:
             threads.shutdown(wait=False, cancel_futures=True)
         for client in self._clients:
             client.close()
+        if self._tunnel is not None:
+            await asyncio.to_thread(self._tunnel.close)
 
     async def look(self) -> HostState:
         """Three requests, however many images: /info, /images/json, /containers/json."""
@@ -167,7 +171,7 @@ class DockerHost:
 
         def in_thread() -> T:
             with told(f"{what} on host {self._name}", self._url):
-                return work(self._client())
+                return work(self._client(f"{what} on host {self._name}"))
 
         job = (self._streams if stream else self._threads).submit(in_thread)
         try:
@@ -180,18 +184,19 @@ class DockerHost:
                 await asyncio.wait([end], timeout=_IMPATIENCE)
             raise
 
-    def _client(self) -> Client:
+    def _client(self, tried: str) -> Client:
+        url = self._url if self._tunnel is None else self._tunnel.open(tried)
         client: Client = getattr(self._local, "client", None)
         if client is None:
-            client = self._local.client = self._connect()
+            client = self._local.client = self._connect(url, tried)
             self._clients.append(client)
         return client
 
-    def _connect(self) -> Client:
-        if self._url == "env":
+    def _connect(self, url: str, tried: str) -> Client:
+        if url == "env":
             return _Client(version="auto", timeout=QUICK, **docker.utils.kwargs_from_env())
-        tls = False if self._tls is None else _config(self._tls, f"connecting to host {self._name}")
-        return _Client(self._url, version="auto", timeout=QUICK, tls=tls, use_ssh_client=self._url.startswith("ssh://"))
+        tls = False if self._tls is None else _config(self._tls, tried)
+        return _Client(url, version="auto", timeout=QUICK, tls=tls)
 
 
 def _config(tls: Tls, tried: str) -> docker.tls.TLSConfig:

@@ -62,6 +62,8 @@ def _words(error: Exception) -> str:
 
 def _hint(error: Exception, url: str) -> str:
     words = f"{error} {_words(error)}".lower()
+    if url.startswith("ssh"):
+        return f"{url}: is a Docker Engine running there, and may that user reach its socket?"
     if "permission denied" in words:
         return f"{url}: run as root, or as a member of the docker group"
     if "certificate verify failed" in words:
