@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import tempfile
@@ -10,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 from unittest.mock import patch
 
 import uvloop
@@ -33,9 +31,10 @@ AT_MOST = 2 * IMAGES + len(REPOSITORIES)
 _REQUEST = re.compile(r'"[A-Z]+ \S+ HTTP/1\.[01]" \d{3} ')
 _WHAT = f"""\
 Finding out that nothing is to be done: {IMAGES:,} images in {len(REPOSITORIES)} repositories, the same in the registry and upstream. `wharf plan` and
-`skopeo sync` are whole processes. "The same in process" leaves the start of Python out. "Its next pass" is what `wharf run` does within
-`refresh`, when upstream need not be asked again. "Its requests alone", by aiohttp with nothing around them, are the most that these registries
-let anybody have. Requests are those to both: of whole processes by the registries' access logs in a run of its own, else by our own count."""
+`skopeo sync` are whole processes; "in process" leaves the start of Python out. `wharf apply` ran before, so that upstream need not be asked again
+within `refresh` (ADR 0022); `--refresh` asks it for every tag, as `skopeo sync` does. "Those requests alone", by aiohttp with nothing around them,
+are the most that these registries let anybody have. Requests are those to both: of whole processes by the registries' access logs in a run of its
+own, else by our own count."""
 _AIM = f"in process under 1 s; at most {AT_MOST:,} requests, one an image and registry and one a repository"
 
 Servers = tuple[RegistryServer, RegistryServer]
@@ -46,22 +45,26 @@ def measure() -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="wharf-bench-") as folder:
         home, ports = Path(folder), (free_port(), free_port())
         file, sync = _desired_state(home, ports), _sync_file(home, ports)
+        state = home / "state.sqlite"
+        wharf = [sys.executable, "-m", "controller.cli.main"]
         commands = {
-            "wharf plan": [sys.executable, "-m", "controller.cli.main", "plan", str(file), "--state", str(home / "state.sqlite")],
+            "wharf plan": [*wharf, "plan", str(file), "--state", str(state)],
+            "wharf plan --refresh": [*wharf, "plan", "--refresh", str(file), "--state", str(state)],
             "skopeo sync": ["skopeo", "sync", "--all", "--src=yaml", "--dest=docker", "--dest-tls-verify=false", str(sync), _copies(ports)],
         }
         with _registries(home, ports) as servers:
             uvloop.run(fill(servers[0].url, [f"docker.io/{name}" for name in REPOSITORIES], TAGS))
             uvloop.run(fill(servers[1].url, REPOSITORIES, TAGS))
-            with _Looks(file, home / "state.sqlite") as looks:
-                contenders = {
-                    "wharf plan": lambda: _noted(servers, lambda: run(commands["wharf plan"]), children=True),
-                    "the same in process": lambda: _noted(servers, looks.first),
-                    "its next pass": lambda: _noted(servers, looks.next),
-                    "its requests alone": lambda: _noted(servers, lambda: uvloop.run(ask(_addresses(servers)))),
-                    "skopeo sync": lambda: _noted(servers, lambda: run(commands["skopeo sync"]), children=True),
-                }
-                rows = in_turns(contenders, TURNS)
+            run([*wharf, "apply", str(file), "--state", str(state)])
+            contenders = {
+                "wharf plan": lambda: _noted(servers, lambda: run(commands["wharf plan"]), children=True),
+                "in process": lambda: _noted(servers, lambda: uvloop.run(_look(file, state, fresh=False))),
+                "wharf plan --refresh": lambda: _noted(servers, lambda: run(commands["wharf plan --refresh"]), children=True),
+                "in process, --refresh": lambda: _noted(servers, lambda: uvloop.run(_look(file, state, fresh=True))),
+                "those requests alone": lambda: _noted(servers, lambda: uvloop.run(ask(_addresses(servers)))),
+                "skopeo sync": lambda: _noted(servers, lambda: run(commands["skopeo sync"]), children=True),
+            }
+            rows = in_turns(contenders, TURNS)
         with _registries(home, ports, {"log": {"accesslog": {"disabled": False}}}) as servers:
             counts = {name: _logged_requests(servers, command) for name, command in commands.items()}
     for row in rows:
@@ -120,39 +123,14 @@ class _World:
         return sum(client.requests for client in self.clients) - before
 
 
-class _Looks:
-    """Looks in this process, on the loop that the command uses: of a new world each, and again and again of one that stays open."""
-
-    def __init__(self, file: Path, state: Path) -> None:
-        self._file = file
-        self._state = state
-
-    def __enter__(self) -> Self:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._stack = AsyncExitStack()
-        self._open = self._runner.run(self._stack.enter_async_context(_opened(self._file, self._state)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._runner.run(self._stack.aclose())
-        self._runner.close()
-
-    def first(self) -> int:
-        """From the file to the plan."""
-
-        async def work() -> int:
-            async with _opened(self._file, self._state) as world:
-                return await world.look()
-
-        return uvloop.run(work())
-
-    def next(self) -> int:
-        """As of the second time, upstream's answers are known."""
-        return self._runner.run(self._open.look())
+async def _look(file: Path, state: Path, *, fresh: bool) -> int:
+    """From the file to the plan, as the command does it; the requests that it took."""
+    async with _opened(file, state, fresh=fresh) as world:
+        return await world.look()
 
 
 @asynccontextmanager
-async def _opened(file: Path, state: Path) -> AsyncIterator[_World]:
+async def _opened(file: Path, state: Path, *, fresh: bool) -> AsyncIterator[_World]:
     clients: list[RegistryClient] = []
 
     def client(*arguments: object, **more: object) -> RegistryClient:
@@ -163,7 +141,7 @@ async def _opened(file: Path, state: Path) -> AsyncIterator[_World]:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(wiring.stored(setup, str(state)))
         with patch.object(wiring, "RegistryClient", client):
-            reconciler = await stack.enter_async_context(wiring.open_world(setup, store, actor="bench"))
+            reconciler = await stack.enter_async_context(wiring.open_world(setup, store, actor="bench", fresh=fresh))
         yield _World(setup.desired, reconciler, clients)
 
 
