@@ -18,9 +18,9 @@ from controller.domain.desired import BuildSource, Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry, Store
-from controller.domain.problems import DocumentsError
+from controller.domain.problems import DocumentsError, Place
 from controller.domain.reference import Reference, Target, parse, split_domain
-from controller.domain.spec import Access, TlsSpec, Upstream, WharfSpec
+from controller.domain.spec import API_VERSION, Access, TlsSpec, Upstream, Wharf, WharfSpec
 from controller.domain.texts import RegistryUrl
 from controller.engine.notices import Recipient
 from controller.engine.pace import Pace
@@ -161,13 +161,49 @@ class Contents:
 
 async def host_contents(engine: str) -> Contents:
     """Ask one engine; RemoteError when it does not answer."""
-    if engine == "env" and not os.environ.get("DOCKER_TLS_VERIFY"):
-        engine = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    host = DockerHost("local", engine)
+    engine = _engine(engine)
+    host = DockerHost(LOCAL, engine)
     try:
         return Contents(engine, await host.look(), await host.frees())
     finally:
         await host.close()
+
+
+def _engine(named: str) -> str:
+    """`env` as the engine that it means, where no certificates are needed for that."""
+    if named == "env" and not os.environ.get("DOCKER_TLS_VERIFY"):
+        return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    return named
+
+
+LOCAL = "local"
+"""What the one host is called where no file names it, and in drafts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A document that no file holds."""
+
+    value: Wharf
+
+    def place(self, *_: str | int) -> Place:
+        return Place("", 1, 1, "")
+
+    def resolve(self, path: str) -> str:
+        return path
+
+
+def without_file(engine: str, registry: str) -> Setup:
+    """The setup of who has no file yet: this registry, and this engine as the host `local`, as a draft would have them.
+
+    UsageError for an engine or a URL that is none.
+    """
+    spec = {"registry": {"url": _checked(registry)}, "hosts": [{"name": LOCAL, "engine": _engine(engine)}]}
+    try:
+        wharf = Wharf.model_validate({"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "default"}, "spec": spec})
+    except ValidationError:
+        raise UsageError(f"--from-host {engine}: expected unix:///path, tcp://host:port, ssh://user@host, or env") from None
+    return Setup(compile_desired([_Said(wharf)], []), wharf.spec, Path.cwd(), ())
 
 
 Locate = Callable[[Reference], Target]

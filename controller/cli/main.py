@@ -16,6 +16,7 @@ from rich.text import Text
 
 from controller import __version__
 from controller.cli import archives, building, commands, doors, explain, history, logs
+from controller.cli import migrate as migrating
 from controller.cli import verify as verifying
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
@@ -235,6 +236,32 @@ def pull(image: str, host: str | None, platforms: tuple[str, ...], files: tuple[
     Exit codes as `push`.
     """
     return doors.pull(files, state, image, host, platforms)
+
+
+@wharf.command()
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.option("--host", metavar="HOST", help="The host of the files; default: the only one.")
+@click.option(
+    "--from-host", "engine", is_flag=False, flag_value="env", metavar="[ENGINE]", help="Without any file: this engine; default: DOCKER_HOST or local."
+)
+@click.option("--registry", metavar="URL", help="With --from-host: the registry that shall hold the images.")
+@click.option("--keep", multiple=True, metavar="PATTERN", help="Leave these alone, beside what `keep` of the host says.")
+@click.option("--no-evict", is_flag=True, help="Bring the images to the registry, and leave them on the host too.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the space to be won; change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, within limits.deletes or --allow-deletes.")
+@_ALLOW
+@_CONFIRM
+@_FILES
+@_STATE
+@_OUTPUT
+def migrate(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int:  # noqa: ANN401 - the options, as Wanted names them
+    """Bring a host's images whose names match PATTERN to the registry, prove each there, and take it off the host: all in one go.
+
+    PATTERN is a glob, such as 'cyroid/**'. The plan is shown first, with the space to be won. It can be stopped, and goes on when run again.
+    Exit code 0: all that matched is in the registry and off the host; 2: something stays (the report says why); 1: a file or usage error;
+    3: the registry or the host could not be reached; 130, 143: stopped.
+    """
+    return migrating.migrate(files, state, migrating.Wanted(**said))
 
 
 @wharf.command("history")

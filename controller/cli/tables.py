@@ -32,7 +32,7 @@ def show_plan(console: Console, sets: Iterable[SetStatus]) -> None:
     for each in sets:
         _heading(console, each)
         if each.plan.actions or each.plan.held_back:
-            console.print(_plan_table(each.plan))
+            console.print(plan_table(each.plan))
         console.print()
     console.print(totals(sets))
 
@@ -42,7 +42,8 @@ def _heading(console: Console, each: SetStatus) -> None:
     console.print(Text.assemble((each.image_set, "bold"), "  ", state))
 
 
-def _plan_table(plan: Plan) -> Table:
+def plan_table(plan: Plan) -> Table:
+    """A row for each action, and for all that is held back."""
     table = grid("", "image", "host", "size", "why")
     for action in plan.actions:
         table.add_row(*_cells(SIGNS[action.kind], STYLES[action.kind], action.kind, image_of(action), action.host, action.bytes, action))

@@ -15,6 +15,7 @@ from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.observation import Held, HostState, Lookup, Present
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.reference import Target
+from controller.domain.space import Layers
 
 Advance = Callable[[int], None]
 """Told of bytes that moved since the last call."""
@@ -125,6 +126,10 @@ class Host(Protocol):
 
     async def inspect(self, image: str) -> ImageDetail:
         """One image by Id or reference; NotFoundError when the engine has it no more."""
+        ...
+
+    async def layers(self) -> Layers:
+        """The layers of every image, of those without a name too. A request for each image: only where space is asked for."""
         ...
 
     async def tag(self, image_id: str, reference: str) -> None:

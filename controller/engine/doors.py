@@ -14,7 +14,7 @@ from controller.domain.spec import Ensure, Internet, OnConflict
 
 def pushing(desired: Desired, name: str, host: str) -> Desired:
     """This host's image of that name shall be in the registry; without a domain under its local name, as in a set."""
-    reference, found = _named(name), _host(desired, host)
+    reference, found = _named(name), host_named(desired, host)
     target = _place(desired, reference, found, name)
     return _only(desired, "push", DesiredImage("push", name, target, reference), replace(_untouched(found), on_conflict=found.on_conflict))
 
@@ -36,14 +36,14 @@ def pulling(desired: Desired, name: str, platforms: tuple[str, ...] = ()) -> Des
 
 def bringing_back(desired: Desired, name: str, host: str) -> Desired:
     """This host shall have the registry's image of that name."""
-    reference, found = _named(name), _host(desired, host)
+    reference, found = _named(name), host_named(desired, host)
     image = DesiredImage("pull", name, _place(desired, reference, found, name), reference)
     return _only(desired, "pull", image, replace(_untouched(found), present=frozenset({reference})))
 
 
 def building(desired: Desired, name: str, source: BuildSource) -> Desired:
     """The registry shall have what this folder is now."""
-    reference, found = _named(name), _host(desired, source.on)
+    reference, found = _named(name), host_named(desired, source.on)
     image = DesiredImage("build", name, _place(desired, reference, found, name), reference, source=source)
     return _only(desired, "build", image, _untouched(found))
 
@@ -69,7 +69,8 @@ def _place(desired: Desired, reference: Reference, host: DesiredHost, name: str)
     return desired.locate(reference, adopted=adopted)
 
 
-def _host(desired: Desired, name: str) -> DesiredHost:
+def host_named(desired: Desired, name: str) -> DesiredHost:
+    """The file's host of that name; UsageError when it has none."""
     found = next((host for host in desired.hosts if host.name == name), None)
     if found is None:
         raise UsageError(f"{name}: no such host; the file has {', '.join(host.name for host in desired.hosts) or 'none'}")

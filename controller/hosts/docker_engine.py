@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
+import docker.errors
 import docker.tls
 import docker.utils
 
@@ -19,10 +20,11 @@ from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import DOCKER_IO, split_domain
+from controller.domain.space import Layers
 from controller.hosts.building import Build
 from controller.hosts.events import Events
 from controller.hosts.failures import told
-from controller.hosts.images import detail, host_images, own_sizes, removal, store_kind
+from controller.hosts.images import detail, host_images, layers_of, own_sizes, removal, store_kind
 from controller.hosts.streams import QUICK, Client, Login, Pull, Push, Stream
 from controller.hosts.tunnel import Tunnel
 
@@ -100,6 +102,10 @@ class DockerHost:
         """One image by Id or reference."""
         return detail(await self._do(f"inspecting {_brief(image)}", lambda client: client.inspect_image(image)))
 
+    async def layers(self) -> Layers:
+        """By the history of every image, of those without a name too."""
+        return await self._do("asking for the layers of its images", self._layers)
+
     async def tag(self, image_id: str, reference: str) -> None:
         """Give the image a further name."""
         repository, _, tag = reference.rpartition(":")
@@ -161,6 +167,13 @@ class DockerHost:
         # The SDK's images() knows no `manifests`, so the list is asked for by its own request helpers.
         images = client._result(client._get(client._url("/images/json"), params=parameters), json=True)  # noqa: SLF001
         return HostState(str(info["ID"]), store_kind(info), host_images(images, client.containers(all=True)))
+
+    def _layers(self, client: Client) -> Layers:
+        found: dict[str, Any] = {}
+        for image in client.images(all=True):
+            with suppress(docker.errors.NotFound):  # Gone since it was listed.
+                found[str(image["Id"])] = layers_of(image, client.history(image["Id"]))
+        return found
 
     async def _do(self, what: str, work: Callable[[Client], T], stream: Stream | None = None) -> T:
         """Run it in a thread of this host, which has a client of its own: the SDK's are not to be shared between threads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from controller.domain.errors import InvalidReferenceError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.ports import ImageDetail, Removal
 from controller.domain.reference import Reference, parse
+from controller.domain.space import Layer
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,21 @@ def own_sizes(said: Mapping[str, Any]) -> dict[str, int]:
     """/system/df: by Id, an image's size without what it shares; an engine that does not know says -1 for both."""
     images = said.get("Images") or ()
     return {str(each["Id"]): max(0, int(each.get("Size") or 0) - max(0, int(each.get("SharedSize") or 0))) for each in images}
+
+
+def layers_of(image: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
+    """/images/{name}/history, whose newest step comes first: each step with a size is a layer, known by itself and all steps below it.
+
+    An image whose history says nothing is taken for one layer of its own.
+    """
+    found: list[Layer] = []
+    chain = ""
+    for step in reversed(history):
+        size = int(step.get("Size") or 0)
+        if size > 0:
+            chain = hashlib.sha256(f"{chain} {step.get('Created')} {size} {step.get('CreatedBy')}".encode()).hexdigest()
+            found.append(Layer(chain, size))
+    return tuple(found) or (Layer(str(image["Id"]), int(image.get("Size") or 0)),)
 
 
 def epoch(text: str) -> float | None:

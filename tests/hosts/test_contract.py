@@ -53,6 +53,16 @@ async def test_an_image_stays_in_use_when_its_tag_moves_on(subject: Subject) -> 
     assert second in images
 
 
+async def test_layers_are_told_of_every_image(subject: Subject) -> None:
+    """With the bytes that each takes; images of their own share none."""
+    ids = {subject.build("cyroid/kali:1"), subject.build("cyroid/win:1")}
+    layers = await subject.host.layers()
+    assert ids <= layers.keys()
+    assert all(layer.size > 0 for image_id in ids for layer in layers[image_id])
+    one, other = ({layer.id for layer in layers[image_id]} for image_id in ids)
+    assert one.isdisjoint(other)
+
+
 async def test_inspect_tells_layers(subject: Subject) -> None:
     """One image by name or by Id: the same Id, its layers' diff_ids."""
     image_id = subject.build("cyroid/kali:1")

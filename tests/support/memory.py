@@ -18,6 +18,7 @@ from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import Reference, is_digest, parse
+from controller.domain.space import Layer, Layers
 
 Fault = Callable[[str], None]
 
@@ -248,6 +249,10 @@ class MemoryHost:
         layers = tuple(digest_of(each) for each in found.layers)
         return ImageDetail(image_id, tuple(sorted(found.tags)), layers, found.tagged_at, tuple(sorted(labels.items())))
 
+    async def layers(self) -> Layers:
+        self.fault("layers")
+        return {image_id: _chain(image.layers) for image_id, image in self.images.items()}
+
     def _id_of(self, image: str) -> str:
         if image in self.images:
             return image
@@ -387,6 +392,14 @@ class MemoryHost:
             other.tags.discard(name)
         image.tags.add(name)
         self.tell(f"image tag {name}")
+
+
+def _chain(layers: Iterable[bytes]) -> tuple[Layer, ...]:
+    found: list[Layer] = []
+    for layer in layers:
+        below = found[-1].id if found else ""
+        found.append(Layer(digest_of(f"{below} {digest_of(layer)}".encode()), len(layer)))
+    return tuple(found)
 
 
 def _repository(name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import docker
+import docker.errors
 import yaml
 
 from tests.support import bridge
@@ -194,8 +195,8 @@ class EngineServer(Server):
         with self.client() as client:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
-            for image_id in client.api.images(quiet=True):
-                client.images.remove(image_id, force=True)
+            while images := client.api.images(quiet=True):
+                _remove_childless(client, images)
 
     def docker(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run the docker command line against this engine; its output, or CalledProcessError."""
@@ -204,6 +205,20 @@ class EngineServer(Server):
         if done.returncode:
             raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr.decode(errors='replace')}")
         return done.stdout.decode().strip()
+
+
+def _remove_childless(client: Any, images: list[str]) -> None:
+    """One that others were built from is refused, by force too, until they are gone."""
+    refused: list[docker.errors.APIError] = []
+    for image_id in images:
+        try:
+            client.images.remove(image_id, force=True)
+        except docker.errors.ImageNotFound:
+            continue  # It went with another one.
+        except docker.errors.APIError as error:
+            refused.append(error)
+    if len(refused) == len(images):
+        raise refused[0]
 
 
 class _ClosingClient(docker.DockerClient):
