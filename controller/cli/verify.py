@@ -22,6 +22,7 @@ from controller.domain.desired import DesiredImage, Patterns
 from controller.domain.errors import InvalidReferenceError, UsageError
 from controller.domain.ports import Advance, Store
 from controller.domain.reference import Target
+from controller.domain.spec import Mode
 from controller.domain.texts import size
 from controller.domain.verdict import Broken, Verdict
 from controller.engine.repair import Repaired, Repairer
@@ -61,6 +62,8 @@ class Verified:
 def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
     """`wharf verify`."""
     setup = read(files_or_default(files))
+    if wanted.repair and setup.desired.mode is Mode.OBSERVE:
+        raise UsageError("--repair writes to the registry, and spec.mode is Observe")
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with (locked if wanted.repair else stored)(setup, state) as store:
         done = run_to_end(_work(setup, store, wanted, console))

@@ -10,13 +10,14 @@ from controller.domain.actions import Push, Reason
 from controller.domain.archived import ArchivedContent, Packing, chosen
 from controller.domain.desired import ArchiveSource, Desired, DesiredImage, HostCopy
 from controller.domain.errors import RefusedError, RemoteError, UnprovenError
-from controller.domain.observation import Held, Present
+from controller.domain.observation import Present
 from controller.domain.oci import Descriptor, Manifest, digest_of
+from controller.domain.platforms import ATTESTATION_OF
 from controller.domain.ports import PassingBlob, Registry
 from controller.domain.reference import Reference
 from controller.domain.verdict import Broken, Part, Verdict
 from controller.engine import platforms
-from controller.engine.manifests import Manifests, identities
+from controller.engine.manifests import Manifests
 from controller.engine.observe import HostFacts, Observer
 from controller.engine.prove import hold
 from controller.engine.push import Pusher
@@ -159,7 +160,10 @@ class Salvage:
     async def _from_host(self, copy: HostCopy, verdict: Verdict) -> int:
         """Push what the host has, if it is the same image: as any push, so what the tag means is held first, if it can be read."""
         tried = f"repairing {verdict.target} from {copy.host.name}"
-        if verdict.digest and not await self._same(verdict, copy):
+        if not verdict.digest:
+            hint = f"if it is: wharf push {copy.tag.familiar} --host {copy.host.name}"
+            raise RefusedError(tried, "what the tag means can't be read, so whether that is the same image can't be told", hint=hint)
+        if not await self._same(verdict, copy):
             raise RefusedError(tried, f"{copy.tag.familiar} there is another image, {copy.image.id[:19]}, or the manifest can't be read to tell")
         fact = (self._hosts or {}).get(copy.host.name)
         if not isinstance(fact, Present):
@@ -183,25 +187,27 @@ class Salvage:
 
         Then nothing is lost by going on: the host's image is the same content.
         """
-        if not verdict.digest:
-            return
         try:
             await hold(self._registry, verdict.target.repository, await self._registry.manifest(verdict.target.repository, verdict.digest))
         except (RefusedError, UnprovenError) as error:
             log.info("%s: what its tag means can't be held: %s", verdict.target, error)
 
     async def _same(self, verdict: Verdict, copy: HostCopy) -> bool:
+        """Whether the host's image is all that the tag means, each platform of it: what is pushed takes its place."""
+        repository = verdict.target.repository
         try:
-            root = await self._registry.manifest(verdict.target.repository, verdict.digest)
+            root = await self._registry.manifest(repository, verdict.digest)
+            platforms = [child.digest for child in root.children if not child.annotation(ATTESTATION_OF)] or [root.digest]
+            return all([await self._holds(repository, digest, copy) for digest in platforms])
         except RemoteError:
             return False
-        known = [root]
-        for child in root.children:
-            try:
-                known.append(await self._registry.manifest(verdict.target.repository, child.digest))
-            except RemoteError:
-                continue
-        return Held(root.digest, identities=identities(tuple(known))).means(copy.image, copy.store)
+
+    async def _holds(self, repository: str, digest: str, copy: HostCopy) -> bool:
+        """By the manifest, which a containerd store knows; else by its config, which a classic store does."""
+        if digest in {copy.image.id, *copy.image.manifests}:
+            return True
+        config = (await self._registry.manifest(repository, digest)).config
+        return config is not None and config.digest == copy.image.id
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -48,7 +48,7 @@ class _Bytes:
 
 @dataclass
 class _Walk:
-    """One image, as it is read. `tags` are those of its repository, None where they can't be listed."""
+    """One image, as it is read. `tags` are those of its repository, as far as they could be listed."""
 
     repository: str
     tags: frozenset[str]
@@ -76,7 +76,7 @@ class Verifier:
         self._pace = pace
         self._advance = advance
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._known: dict[str, _Bytes] = {}
+        self._known: dict[tuple[str, int], _Bytes] = {}
         self._linked: set[tuple[str, str]] = set()
         self._listings: dict[str, frozenset[str]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -98,13 +98,18 @@ class Verifier:
     def forget(self, broken: Iterable[Broken]) -> None:
         """What was written again must be read again."""
         for each in broken:
-            self._known.pop(each.digest, None)
+            self._known.pop((each.digest, each.size), None)
             self._linked.discard((each.repository, each.digest))
             self._listings.pop(each.repository, None)
 
     async def image(self, target: Target, sets: tuple[str, ...] = ()) -> Verdict:
         """One image: what its tag means, all below it, and what refers to any of it."""
-        this = _Walk(target.repository, await self._tags(target.repository))
+        this = _Walk(target.repository, frozenset())
+        try:
+            this.tags = await self._tags(target.repository)
+        except RemoteError as error:
+            found, message = await self._what(error)
+            this.broken.append(Broken(Part.MANIFEST, "", 0, this.repository, found, f"its tags can't be listed: {message}"))
         root = await self._tagged(this, target.tag)
         if root:
             await self._below(this, root)
@@ -200,13 +205,18 @@ class Verifier:
 
     async def _bytes(self, repository: str, blob: Descriptor) -> _Bytes:
         """What is known of its bytes, from whatever repository they were read."""
-        known = self._known.get(blob.digest)
+        key = (blob.digest, blob.size)  # Who names it with another size shall not decide what the others are told of it.
+        known = self._known.get(key)
         if known is None or (known.found in {Found.MISSING, Found.UNREADABLE} and known.repository != repository):
             async with self._reads:
-                self._known[blob.digest] = known = await self._read(repository, blob)
+                self._known[key] = known = await self._read(repository, blob)
             self._linked.add((repository, blob.digest))
         elif known.found is None and (repository, blob.digest) not in self._linked:
-            if not await self._registry.has_blob(repository, blob.digest):
+            try:
+                linked = await self._registry.has_blob(repository, blob.digest)
+            except RemoteError as error:
+                return _Bytes(repository, 0, *await self._what(error))
+            if not linked:
                 return _Bytes(repository, 0, Found.MISSING, f"it is whole in {known.repository}, and not in this repository")
             self._linked.add((repository, blob.digest))
         return known

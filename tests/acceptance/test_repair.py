@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 
 import pytest
 
-from controller.domain.oci import Manifest
+from controller.domain.oci import DOCKER_LIST, Manifest, parse_manifest
 from controller.domain.ports import AuditEntry
 from controller.store.sqlite import SqliteStore
 from tests.acceptance.test_verify import CACHED, verify
@@ -172,6 +173,55 @@ async def test_another_image_of_the_same_name_on_a_host_is_not_pushed(scene: Sce
     assert done.code == 2
     assert "is another image" in done.out
     assert (await tags_of(scene.registry, "cyroid/kali"))["1"] == manifest.digest
+
+
+async def test_an_index_is_never_replaced_by_the_one_platform_that_a_host_has(scene: Scene) -> None:
+    """A part of another platform is lost: what a host has would take its place, so nothing is pushed."""
+    listed = []
+    for platform in ("amd64", "arm64"):
+        scene.build("cyroid/kali:1")
+        scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": [], "onConflict": "Push"}
+        assert wharf("apply", scene.file, state=scene.state).code == 0
+        async with client(scene.registry) as registry:
+            one = await registry.manifest("cyroid/kali", "1")
+        listed.append(
+            {"mediaType": one.media_type, "digest": one.digest, "size": len(one.raw), "platform": {"os": "linux", "architecture": platform}}
+        )
+    index = parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": listed}).encode())
+    async with client(scene.registry) as registry:
+        await registry.put_manifest("cyroid/kali", "1", index)
+        other = await registry.manifest("cyroid/kali", index.children[0].digest)
+    assert verify(scene).code == 0
+    scene.registry.blob_file(other.layers[0].digest).unlink()
+    done = verify(scene, "--repair")
+    assert done.code == 2, done.out
+    assert "is another image" in done.out
+    assert (await tags_of(scene.registry, "cyroid/kali"))["1"] == index.digest
+
+
+async def test_a_tag_that_tells_nothing_is_not_filled_by_guess(scene: Scene) -> None:
+    """What it meant can't be read, so whether the host's image is the same can't be told: the tag is left alone, and it says what to do."""
+    image_id = scene.build("cyroid/kali:1")
+    scene.images, scene.host = [{"name": "cyroid/kali:1"}], {"absent": []}
+    assert wharf("apply", scene.file, state=scene.state).code == 0
+    meant = (await tags_of(scene.registry, "cyroid/kali"))["1"]
+    scene.registry.blob_file(meant).rename(scene.folder / "aside")
+    scene.build("cyroid/kali:1")
+    done = verify(scene, "--repair")
+    assert (done.code, "wharf push cyroid/kali:1 --host local" in done.out) == (2, True), done.out
+    (scene.folder / "aside").rename(scene.registry.blob_file(meant))
+    assert (await tags_of(scene.registry, "cyroid/kali"))["1"] == meant
+    assert scene.pulled_back("cyroid/kali:1") == image_id
+
+
+async def test_a_mode_that_only_observes_writes_nothing(scene: Scene) -> None:
+    """spec.mode Observe holds back a repair as it holds back everything else."""
+    manifest = await _copied(scene)
+    scene.registry.blob_file(manifest.layers[0].digest).unlink()
+    scene.spec = {"mode": "Observe"}
+    done = verify(scene, "--repair")
+    assert (done.code, "spec.mode is Observe" in done.err) == (1, True)
+    assert not scene.registry.blob_file(manifest.layers[0].digest).exists()
 
 
 async def test_what_nothing_has_is_said_to_be_lost(scene: Scene) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +35,9 @@ def found(done: Done) -> dict[str, list[tuple[str, str]]]:
     return {row["image"]: [(each["digest"], each["found"]) for each in row["broken"]] for row in done.json["images"]}
 
 
-async def _shared(server: RegistryServer, *names: str) -> Manifest:
+async def _shared(server: RegistryServer, *names: str, layer: bytes = b"shared" * 1000) -> Manifest:
     """One image under several names, of which only the manifest's repository differs."""
-    layer, config = b"shared" * 1000, config_of([b"shared" * 1000])
+    config = config_of([layer])
     manifest = image_manifest(config, [layer], OCI_MANIFEST)
     async with client(server) as registry:
         for name in names:
@@ -165,6 +167,38 @@ async def test_a_blob_that_another_repository_has_is_missing_here(scene: Scene, 
     scene.images = [{"name": "cyroid/a:1"}, {"name": "cyroid/b:1"}]
     done = verify(scene, "-o", "json")
     assert found(done) == {"cyroid/a:1": [], "cyroid/b:1": [(layer, "Missing")]}
+
+
+async def test_a_sick_repository_hides_no_other(scene: Scene, start_registry: StartRegistry) -> None:
+    """Tags that can't be listed, a link that can't be asked for: that image is Unreadable, and the others are read all the same."""
+    scene.registry = start_registry()
+    manifest = await _shared(scene.registry, "cyroid/a:1", "cyroid/b:1")
+    await publish(scene.registry, "cyroid/sick", "1")
+    repositories = scene.registry.home / "data/docker/registry/v2/repositories/cyroid"
+    _in_place_of(repositories / "sick/_manifests/tags")
+    _in_place_of(repositories / "b/_layers/sha256" / manifest.layers[0].digest[7:])
+    scene.images = [{"name": f"cyroid/{name}:1"} for name in ("a", "b", "sick")]
+    done = verify(scene, "-o", "json")
+    assert done.code == 2, done.err
+    kinds = {image: {kind for _, kind in broken} for image, broken in found(done).items()}
+    assert kinds == {"cyroid/a:1": set(), "cyroid/b:1": {"Unreadable"}, "cyroid/sick:1": {"Unreadable"}}
+
+
+def _in_place_of(folder: Path) -> None:
+    """A file where the registry has a folder: it answers 500 for what is below."""
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+async def test_a_manifest_that_lies_about_a_blob_breaks_no_other_image(scene: Scene) -> None:
+    """Who says that another image's layer has one byte has a broken image of his own, and no more (law 10)."""
+    image = await _shared(scene.registry, "cyroid/a:1", "cyroid/z:1", layer=b"large" * 1_000_000)
+    lie = json.loads(image.raw)
+    lie["layers"][0]["size"] = 1
+    async with client(scene.registry) as registry:
+        await registry.put_manifest("cyroid/a", "1", parse_manifest(json.dumps(lie).encode()))
+    scene.images = [{"name": "cyroid/a:1"}, {"name": "cyroid/z:1"}]
+    assert found(verify(scene, "-o", "json")) == {"cyroid/a:1": [(image.layers[0].digest, "OtherBytes")], "cyroid/z:1": []}
 
 
 async def test_a_rule_is_verified_while_upstream_is_gone(scene: Scene) -> None:
