@@ -293,17 +293,20 @@ def explain_(image: str, output: str, files: tuple[Path, ...], state: str | None
 
 @wharf.command()
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that the registry lists, held tags too, not only what the sets name.")
 @click.option("--repair", is_flag=True, help="Bring what is broken again: from upstream, an archive or a host that still has it.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Read at most so many megabytes a second.")
 @_FILES
 @_STATE
 @_OUTPUT
-def verify(images: tuple[str, ...], *, repair: bool, rate: float | None, files: tuple[Path, ...], state: str | None, output: str) -> int:
+def verify(
+    images: tuple[str, ...], *, everything: bool, repair: bool, rate: float | None, files: tuple[Path, ...], state: str | None, output: str
+) -> int:
     """Read all that the sets name in the registry, every byte, and hash it; IMAGE is a name of a set or a pattern. Deletes nothing, ever.
 
     Exit code 0: all is whole, or was made so; 2: something is broken; 1: a file or usage error; 3: the registry could not be reached.
     """
-    return verifying.verify(files, state, verifying.Wanted(images, repair, (rate or 0.0) * 1_000_000, output))
+    return verifying.verify(files, state, verifying.Wanted(images, everything, repair, (rate or 0.0) * 1_000_000, output))
 
 
 @wharf.command()

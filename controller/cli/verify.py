@@ -21,12 +21,12 @@ from controller.documents.dump import to_yaml
 from controller.domain.desired import DesiredImage, Patterns
 from controller.domain.errors import InvalidReferenceError, UsageError
 from controller.domain.ports import Advance, Store
-from controller.domain.reference import Target
+from controller.domain.reference import Target, parse
 from controller.domain.spec import Mode
 from controller.domain.texts import size
 from controller.domain.verdict import Broken, Verdict
 from controller.engine.repair import Repaired, Repairer
-from controller.engine.verify import listed
+from controller.engine.scope import everything, listed
 from controller.settings import files_or_default
 from controller.wiring import Setup, locked, open_world, read, stored, verifier_of
 
@@ -38,6 +38,7 @@ class Wanted:
     """What is asked for. `rate` is in bytes a second, 0 for no limit."""
 
     images: tuple[str, ...]
+    everything: bool
     repair: bool
     rate: float
     output: str
@@ -64,11 +65,11 @@ def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
     setup = read(files_or_default(files))
     if wanted.repair and setup.desired.mode is Mode.OBSERVE:
         raise UsageError("--repair writes to the registry, and spec.mode is Observe")
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=wanted.output != "table", soft_wrap=True, highlight=False)
     with (locked if wanted.repair else stored)(setup, state) as store:
         done = run_to_end(_work(setup, store, wanted, console))
     if wanted.output == "table":
-        _show(Console(soft_wrap=True, highlight=False), done)
+        console.print(_total(done))
     else:
         data = _rows(done)
         sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if wanted.output == "json" else to_yaml(data))
@@ -76,31 +77,40 @@ def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
 
 
 async def _work(setup: Setup, store: Store, wanted: Wanted, console: Console) -> Verified:
+    """Each image is told as soon as it is known: all of them may take hours."""
     began = time.monotonic()
+
+    def tell(verdict: Verdict, repair: Repaired | None = None) -> None:
+        if wanted.output == "table" and (verdict.whole or repair is not None or not wanted.repair):
+            for line in _lines(verdict, repair):
+                console.print(line)
+
     async with open_world(setup, store, actor="verify") as reconciler:
         await reconciler.world.registry.ping()
-        entries = _chosen(await listed(reconciler.world, setup.desired), wanted.images)
+        look, otherwise = (everything, "the registry has no such tag") if wanted.everything else (listed, "no set lists it; --all looks further")
+        entries = _chosen(await look(reconciler.world, setup.desired), wanted.images, otherwise)
         with _reading(console) as advance:
             verifier = verifier_of(reconciler.world, wanted.rate, advance)
             images = {target: sorted({entry.image_set for entry in each}) for target, each in entries.items()}
-            found = await verifier.verify(images)
+            found = await verifier.verify(images, tell)
             repaired: dict[Target, Repaired] = {}
             if wanted.repair:
                 repairer = Repairer(reconciler.world, setup.desired, verifier)
                 for verdict in found:
                     if not verdict.whole:
-                        repaired[verdict.target] = await repairer.repair(verdict, entries[verdict.target])
+                        repaired[verdict.target] = tried = await repairer.repair(verdict, entries[verdict.target])
+                        tell(tried.now, tried)
         now = tuple(repaired[verdict.target].now if verdict.target in repaired else verdict for verdict in found)
         return Verified(now, repaired, verifier.blobs, verifier.bytes, time.monotonic() - began)
 
 
-def _chosen(entries: Entries, names: tuple[str, ...]) -> Entries:
+def _chosen(entries: Entries, names: tuple[str, ...], otherwise: str) -> Entries:
     """Those that were named, all without names; UsageError for a name that no image has."""
     chosen: dict[Target, tuple[DesiredImage, ...]] = {} if names else dict(entries)
     for name in names:
         found = {target: each for target, each in entries.items() if _named(target, each, name)}
         if not found:
-            raise UsageError(f"{name}: no set lists such an image that must be in the registry")
+            raise UsageError(f"{name}: {otherwise}")
         chosen |= found
     return chosen
 
@@ -109,7 +119,7 @@ def _named(target: Target, entries: tuple[DesiredImage, ...], name: str) -> bool
     if name == str(target) or any(name == entry.name for entry in entries):
         return True
     try:
-        return Patterns([name]).matches(*(entry.host_name for entry in entries))
+        return Patterns([name]).matches(*(entry.host_name for entry in entries), parse(str(target)))
     except InvalidReferenceError as error:
         raise UsageError(str(error)) from None
 
@@ -123,14 +133,10 @@ def _reading(console: Console) -> Iterator[Advance]:
         yield lambda count: progress.advance(task, count)
 
 
-def _show(out: Console, done: Verified) -> None:
-    for verdict in done.images:
-        repaired = done.repaired.get(verdict.target)
-        for line in _lines(verdict, repaired):
-            out.print(line)
+def _total(done: Verified) -> Text:
     broken = f"{done.broken} broken" if done.broken else "all whole"
     read_back = f"{size(done.bytes) or '0 B'} read in {done.seconds:.1f} s"
-    out.print(Text(f"{len(done.images)} image{'s' * (len(done.images) != 1)}, {broken}: {done.blobs} blobs, {read_back}.", "bold"))
+    return Text(f"{len(done.images)} image{'s' * (len(done.images) != 1)}, {broken}: {done.blobs} blobs, {read_back}.", "bold")
 
 
 def _lines(verdict: Verdict, repaired: Repaired | None) -> Iterator[Text]:

@@ -14,20 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from controller.domain.desired import Desired, DesiredImage
 from controller.domain.errors import CorruptError, NotFoundError, RemoteError, UnreachableError
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.ports import Advance, Registry
 from controller.domain.reference import Target, is_digest
-from controller.domain.spec import Ensure
-from controller.domain.tags import choose
 from controller.domain.verdict import Broken, Found, Part, Verdict
 from controller.engine.bounded import bounded
-from controller.engine.expand import Expander
 from controller.engine.pace import Pace
 from controller.engine.referrers import COSIGN
 from controller.engine.tree import MOST
-from controller.engine.world import World
 
 _IMAGES_AT_ONCE = 8
 _READS_AT_ONCE = 4
@@ -271,17 +266,3 @@ class Verifier:
                 return Found.CUT_SHORT, error.answer
             case _:
                 return Found.UNREADABLE, error.answer
-
-
-async def listed(world: World, desired: Desired) -> dict[Target, tuple[DesiredImage, ...]]:
-    """The images that must be in the registry, with those that rules choose. Where upstream can't be asked, rules choose of what the registry has."""
-    expanded = await Expander(world).expand(desired)
-    deferred = {(each.image_set, each.name) for each in expanded.deferred}
-    held = [
-        rule.image(tag)
-        for rule in desired.rules
-        if (rule.image_set, rule.name) in deferred
-        for tag in choose(await world.registry.tags(rule.repository.registry_repository), rule.choice)
-    ]
-    images = expanded.expanded(held).by_target
-    return {target: entries for target, entries in images.items() if all(entry.ensure is Ensure.PRESENT for entry in entries)}

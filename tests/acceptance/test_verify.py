@@ -182,6 +182,8 @@ async def test_a_sick_repository_hides_no_other(scene: Scene, start_registry: St
     assert done.code == 2, done.err
     kinds = {image: {kind for _, kind in broken} for image, broken in found(done).items()}
     assert kinds == {"cyroid/a:1": set(), "cyroid/b:1": {"Unreadable"}, "cyroid/sick:1": {"Unreadable"}}
+    everything = found(verify(scene, "--all", "-o", "json"))
+    assert sorted(everything) == ["cyroid/a:1", "cyroid/b:1", "cyroid/sick:1", "cyroid/sick:latest"]
 
 
 def _in_place_of(folder: Path) -> None:
@@ -212,6 +214,17 @@ async def test_a_rule_is_verified_while_upstream_is_gone(scene: Scene) -> None:
     scene.internet.stop()
     done = verify(scene, "-o", "json")
     assert (done.code, found(done)) == (0, names)
+
+
+async def test_all_reads_what_no_set_names(scene: Scene) -> None:
+    """What hosts brought by `adopt` or a migration is in no set: --all reads every tag, by pattern too."""
+    manifest = await publish(scene.registry, "cyroid/kali", "1")
+    await publish(scene.registry, "tools/other", "1")
+    assert "0 images" in verify(scene).out
+    assert found(verify(scene, "--all", "-o", "json")) == {"cyroid/kali:1": [], "tools/other:1": []}
+    scene.registry.damage(manifest.layers[0].digest)
+    done = verify(scene, "--all", "cyroid/**", "-o", "json")
+    assert (done.code, found(done)) == (2, {"cyroid/kali:1": [(manifest.layers[0].digest, "OtherBytes")]})
 
 
 async def test_exit_codes_of_what_can_not_be_verified(scene: Scene) -> None:
