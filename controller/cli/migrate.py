@@ -80,13 +80,21 @@ def migrate(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
         # Asked between two event loops: Ctrl-C at the question ends it at once.
         if prepared.plan.actions and not wanted.dry_run and (wanted.yes or _agreed(order, prepared)):
             report, stopped_by = run_to_end(_carry_out(setup, store, wanted, order, prepared))
+    return _told(order, wanted, report, stopped_by)
+
+
+def _told(order: Order, wanted: Wanted, report: Report, stopped_by: int) -> int:
+    """The report, and its exit code."""
     if wanted.output != "table":
         print_data(_rows(order, wanted, report), wanted.output)
     elif report.outcomes or report.stopped:
         _show_report(table_console(), order, report)
     if stopped_by:
         return 128 + stopped_by
-    return Exit.OK if report.complete and (report.outcomes or not prepared.plan.actions) else Exit.NOT_CONVERGED
+    if report.unreachable:
+        complaints().print(f"error: {report.unreachable}", style="red")
+        return Exit.UNREACHABLE
+    return Exit.OK if report.complete and (report.outcomes or not report.prepared.plan.actions) else Exit.NOT_CONVERGED
 
 
 async def _prepare(setup: Setup, store: Store, wanted: Wanted, order: Order) -> Prepared:
@@ -192,9 +200,9 @@ def _show_report(out: Console, order: Order, report: Report) -> None:
     if report.stopped:
         left = len(report.prepared.plan.actions) - len(report.outcomes) + len(report.failed)
         out.print(Text(f"Stopped: {left} of {len(report.prepared.plan.actions)} not done. Nothing is lost: run it again, and it goes on.", "yellow"))
-    elif report.stays:
+    elif report.stays and not report.unreachable:
         _show_stays(out, order, report)
-    else:
+    elif report.complete:
         where = f"and off {order.host}" if order.evict else f"and, as asked, on {order.host} too"
         out.print(Text(f"All that matched is in the registry {where}.", "green"))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.domain.actions import AFTER, Action, Evict, Plan, Reason, identity
@@ -44,7 +44,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of it. `stopped`: it was broken off, so who stays is not known; `freed` is in bytes."""
+    """What became of it. `freed` is in bytes.
+
+    Who stays is not known when it was `stopped`, or when registry or host could not be looked at afterwards: `unreachable` says why.
+    """
 
     prepared: Prepared
     outcomes: tuple[Outcome, ...] = ()
@@ -52,6 +55,7 @@ class Report:
     freed: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    unreachable: str = ""
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -61,7 +65,7 @@ class Report:
     @property
     def complete(self) -> bool:
         """All that matched is where it was to go, but for what is kept."""
-        return not self.stopped and not self.failed and all(stay.reason == Reason.KEPT for stay in self.stays)
+        return not self.stopped and not self.unreachable and not self.failed and all(stay.reason == Reason.KEPT for stay in self.stays)
 
     def done(self, kind: type[Action]) -> int:
         """How many actions of a kind were done."""
@@ -115,8 +119,10 @@ class Migration:
         won = freed(prepared.layers, gone_by(done, _state(prepared.look, self._order.host)))
         if stopped:
             return Report(prepared, outcomes, (), won, self._monotonic() - began, stopped=True)
-        stays = await self._stays(prepared, outcomes)
-        return Report(prepared, outcomes, stays, won, self._monotonic() - began)
+        look = await self._reconciler.look(prepared.look.desired)  # Success is what was read back (law 5).
+        errors = {(outcome.action.target, name_of(outcome.action)): outcome.error for outcome in outcomes if outcome.error}
+        stays = left(_seen(look), self._order, errors)
+        return Report(prepared, outcomes, stays, won, self._monotonic() - began, unreachable=look.seen.unreachable)
 
     async def _do(self, prepared: Prepared, tally: _Tally) -> None:
         """Apply; and once more what the engine refused to let go, while there is progress: an image that others were built from goes after them."""
@@ -131,11 +137,6 @@ class Migration:
             look = await self._reconciler.look(prepared.look.desired, allow_deletes=prepared.plan.deletions)
             again = (action for action in part_of(_seen(look), self._order).actions if isinstance(action, Evict) and action.basis not in AFTER)
             todo = Plan(tuple(action for action in again if identity(action) in refused))
-
-    async def _stays(self, prepared: Prepared, outcomes: Sequence[Outcome]) -> tuple[Stay, ...]:
-        """What is not where it was to go, as a new look sees it: success is what was read back (law 5)."""
-        look = await self._reconciler.look(prepared.look.desired)
-        return left(_seen(look), self._order, {(o.action.target, name_of(o.action)): o.error for o in outcomes if o.error})
 
 
 def would_stay(prepared: Prepared, order: Order) -> tuple[Stay, ...]:

@@ -59,6 +59,26 @@ async def test_stopped_half_way_it_says_what_is_done_and_goes_on(scene: Scene, n
     assert {name: scene.pulled_back(name) for name in ids} == ids
 
 
+async def test_a_registry_that_goes_away_half_way(scene: Scene) -> None:
+    """What could not be looked at afterwards is not said to be done: exit code 3, and the host keeps what was not proven."""
+    for n in range(3):
+        scene.build(f"cyroid/kali:{n}")
+    async with fault_proxy(scene.registry.url) as proxy:
+        scene.spec, scene.host = {"registry": {"url": proxy.url}}, {"registryAddress": scene.registry.address}
+        answer = asyncio.Event()
+        proxy.always.append(("GET", "/cyroid/kali/manifests/", Fault(hold=answer)))
+        arguments = ["migrate", "cyroid/**", "--yes", "-f", str(scene.file)]
+        running = asyncio.create_task(asyncio.to_thread(wharf, *arguments, state=scene.state))
+        async with asyncio.timeout(TIMEOUT):
+            await proxy.until("GET", "/cyroid/kali/manifests/", 3)
+            scene.registry.stop()
+            answer.set()
+            done = await running
+    assert done.code == 3, done.out + done.err
+    assert "All that matched" not in done.out
+    assert len(scene.tags_on_host()) == 3
+
+
 @pytest.mark.slow
 async def test_killed_at_random_moments_it_goes_on(scene: Scene) -> None:
     """SIGKILL anywhere in its work, again and again: each image is on the host or whole in the registry, and the last run ends it."""
