@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.documents.dump import to_yaml
 from controller.domain.desired import DesiredImage, Patterns
@@ -68,6 +68,8 @@ def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
     console = Console(stderr=wanted.output != "table", soft_wrap=True, highlight=False)
     with (locked if wanted.repair else stored)(setup, state) as store:
         done = run_to_end(_work(setup, store, wanted, console))
+    if not done.images:
+        complaints().print("no set lists an image; --all reads what the registry lists" if not wanted.everything else "the registry is empty")
     if wanted.output == "table":
         console.print(_total(done))
     else:
