@@ -203,7 +203,7 @@ def without_file(engine: str, registry: str) -> Setup:
         wharf = Wharf.model_validate({"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "default"}, "spec": spec})
     except ValidationError:
         raise UsageError(f"--from-host {engine}: expected unix:///path, tcp://host:port, ssh://user@host, or env") from None
-    return Setup(compile_desired([_Said(wharf)], []), wharf.spec, Path.cwd(), ())
+    return Setup(compile_desired([_Said(wharf)], []), wharf.spec, Path.cwd(), (), ())
 
 
 Locate = Callable[[Reference], Target]

@@ -366,6 +366,7 @@ class Store(Protocol):
         """Keep these answers, and none that is older than `since`, in seconds since the epoch."""
         ...
 
+
 class Messenger(Protocol):
     """A way to people."""
 
