@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from controller.domain.observation import HostImage, HostState, StoreKind
-from controller.domain.reference import DOCKER_IO, Reference, Target, parse, pattern_expression
+from controller.domain.reference import DOCKER_IO, Reference, Target, name_of_place, pattern_expression
 from controller.domain.spec import Ensure, Internet, Mode, OnConflict
 from controller.domain.tags import TagChoice
 
@@ -227,7 +227,8 @@ class Desired:
         """What patterns are held against: the tag, and what it stands for when it is under the registry's own address."""
         if tag.domain not in self.addresses:
             return (tag,)
-        return (tag, parse(f"{tag.repository}:{tag.tag}"))
+        name = name_of_place(tag.repository, tag.tag)
+        return (tag,) if name is None else (tag, name)
 
     def copies(self, hosts: Iterable[tuple[DesiredHost, HostState]]) -> Iterator[HostCopy]:
         """Every tag on these hosts that a set lists, or that `adopt` or `absent` names. Dangling and digest-only images are none."""

@@ -11,7 +11,7 @@ from controller.domain.desired import Desired, DesiredHost, DesiredImage
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
 from controller.domain.ports import AuditEntry
 from controller.domain.provenance import Came, provenance, source_words
-from controller.domain.reference import Pattern, Reference, Target, held_tag, parse
+from controller.domain.reference import Pattern, Reference, Target, held_tag, name_of_place
 from controller.domain.spec import Ensure
 from controller.domain.status import ImageStatus
 
@@ -165,7 +165,8 @@ def _patterns(desired: Desired, seen: Observation, target: Target, entries: Sequ
 
 
 def _would_be(target: Target, entries: Sequence[DesiredImage]) -> list[Reference]:
-    return [entry.host_name for entry in entries] or [parse(str(target))]
+    name = name_of_place(target.repository, target.tag)
+    return [entry.host_name for entry in entries] or ([] if name is None else [name])
 
 
 def _offer(desired: Desired, entries: Sequence[DesiredImage], fact: Fact[Held] | None, digest: str) -> str:

@@ -21,6 +21,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_PORT_WITHIN = re.compile(r"_(?=[0-9]+$)")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
@@ -98,6 +99,17 @@ def domain_as_component(domain: str) -> str:
     if not bracket:
         return port.replace(":", "_")
     return "_".join(part or "x" for part in address.removeprefix("[").split(":")) + port.replace(":", "_")
+
+
+def name_of_place(repository: str, tag: str) -> Reference | None:
+    """What a place in the registry is called on hosts, without the registry's address: `host_8443/x` is host:8443/x there. None if that is no name."""
+    first, _, rest = repository.partition("/")
+    if rest and split_domain(repository)[0]:
+        repository = f"{_PORT_WITHIN.sub(':', first)}/{rest}"  # No domain has an underscore.
+    try:
+        return parse(f"{repository}:{tag}")
+    except InvalidReferenceError:
+        return None
 
 
 def split_domain(text: str) -> tuple[str, str]:

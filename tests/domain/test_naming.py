@@ -6,7 +6,7 @@ import pytest
 
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.naming import target_named
-from controller.domain.reference import Target, held_tag
+from controller.domain.reference import Target, held_tag, parse
 from tests.support.builders import ADDRESS, desired, image, sha
 
 NGINX = Target("docker.io/library/nginx", "1")
@@ -38,3 +38,13 @@ def test_what_is_no_name(text: str) -> None:
     """A usage error, whatever was typed."""
     with pytest.raises(InvalidReferenceError):
         target_named(LISTED, text)
+
+
+@pytest.mark.parametrize(
+    ("within", "name"),
+    [("cyroid/kali", "cyroid/kali"), ("docker.io/library/nginx", "nginx"), ("reg.example_8443/a/x", "reg.example:8443/a/x"), ("a.b_c/x", "")],
+)
+def test_what_a_tag_under_the_registrys_address_stands_for(within: str, name: str) -> None:
+    """Whatever a host has pulled from the registry, patterns are held against what it stands for; if that is no name, against the tag alone."""
+    tag = parse(f"{ADDRESS}/{within}:1")
+    assert LISTED.names_of(tag) == ((tag, parse(f"{name}:1")) if name else (tag,))
