@@ -102,7 +102,7 @@ def domain_as_component(domain: str) -> str:
 
 
 def name_of_place(repository: str, tag: str) -> Reference | None:
-    """What a place in the registry is called on hosts, without the registry's address: `host_8443/x` is host:8443/x there. None if that is no name."""
+    """What a place in the registry is called on hosts, but for the address: `host_8443/x` is host:8443/x there. None if that is no name."""
     first, _, rest = repository.partition("/")
     if rest and split_domain(repository)[0]:
         repository = f"{_PORT_WITHIN.sub(':', first)}/{rest}"  # No domain has an underscore.

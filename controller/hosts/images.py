@@ -12,7 +12,7 @@ from typing import Any
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.ports import ImageDetail, Removal
-from controller.domain.reference import Reference, parse
+from controller.domain.reference import Reference, is_digest, parse
 from controller.domain.space import Layer
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ def _image(said: Mapping[str, Any], by_id: Mapping[str, list[str]], by_name: Map
 
 
 def references(texts: Iterable[str] | None) -> tuple[Reference, ...]:
-    """The canonical references of RepoTags or RepoDigests; `<none>` and what is no reference are left out."""
+    """The canonical references of RepoTags or RepoDigests; `<none>`, a digest alone and what is no reference are left out."""
     found: list[Reference] = []
     for text in texts or ():
-        if "<none>" in text:
+        if "<none>" in text or is_digest(text):  # The containerd store gives the Id as the RepoDigest of what it could not unpack.
             continue
         try:
             found.append(parse(text))
