@@ -68,12 +68,12 @@ def described(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data), **more}
 
 
-def oci_image(layers: Iterable[bytes], suffix: str = "+gzip") -> tuple[Manifest, dict[str, bytes]]:
-    """A manifest and its blobs; the layers are stored as the suffix of their type says."""
+def oci_image(layers: Iterable[bytes], suffix: str = "+gzip", more: Mapping[str, Any] | None = None) -> tuple[Manifest, dict[str, bytes]]:
+    """A manifest and its blobs; the layers are stored as the suffix of their type says, `more` goes into the config."""
     plain = list(layers)
     packs: dict[str, Callable[[bytes], bytes]] = {"+gzip": gzip.compress, "+zstd": zstandard.compress, "": bytes}
     pack = packs[suffix]
-    stored, raw = [pack(each) for each in plain], config(plain)
+    stored, raw = [pack(each) for each in plain], config(plain, **(more or {}))
     said = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

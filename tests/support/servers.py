@@ -131,11 +131,19 @@ class RegistryServer(Server):
 class EngineServer(Server):
     """dockerd on a bridge of its own, reachable by a Unix socket; by default with the classic image store (overlay2).
 
-    Unix socket paths are limited to 107 bytes, so `home` should be short. `path` goes before PATH; `features` into its daemon.json, without which
-    the machine's own would be read.
+    Unix socket paths are limited to 107 bytes, so `home` should be short. `path` goes before PATH; `features` and `settings` into its daemon.json,
+    without which the machine's own would be read.
     """
 
-    def __init__(self, home: Path, *, binary: str = "dockerd", path: str = "", features: dict[str, bool] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        binary: str = "dockerd",
+        path: str = "",
+        features: dict[str, bool] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(home)
         self.binary = binary
         self.path = path
@@ -143,7 +151,8 @@ class EngineServer(Server):
         self.socket = home / "docker.sock"
         self.bridge = f"wharf{free_port()}"
         (home / "bridge").write_text(self.bridge)
-        (home / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": False} if features is None else features}))
+        said = {"features": {"containerd-snapshotter": False} if features is None else features, **(settings or {})}
+        (home / "daemon.json").write_text(json.dumps(said))
 
     @property
     def url(self) -> str:
@@ -165,7 +174,8 @@ class EngineServer(Server):
         return "none"
 
     def start(self) -> EngineServer:
-        (self.home / "dockerd.pid").unlink(missing_ok=True)
+        for stale in ("dockerd.pid", "exec/containerd/containerd.pid"):  # After SIGKILL: where nobody reaps it, a dead containerd looks alive.
+            (self.home / stale).unlink(missing_ok=True)
         environment = {**os.environ, "PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else None
         self._spawn(self.command(), environment)
         self._wait(self._answers)
@@ -219,6 +229,12 @@ def _remove_childless(client: Any, images: list[str]) -> None:
             refused.append(error)
     if len(refused) == len(images):
         raise refused[0]
+
+
+def another_engine(home: Path) -> EngineServer:
+    """A second engine with the classic image store beside a first one. Those of 20.10 have one ID for the whole machine, unless they are told."""
+    said = subprocess.run(["dockerd", "--version"], capture_output=True, text=True, check=False).stdout
+    return EngineServer(home, settings={"deprecated-key-path": str(home / "key.json")} if " 20.10." in said else None)
 
 
 class _ClosingClient(docker.DockerClient):
