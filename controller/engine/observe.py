@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredHost, HostCopy, Source
 from controller.domain.errors import NotFoundError, RemoteError
 from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
-from controller.domain.ports import Registry
+from controller.domain.ports import JournalEntry, Registry
 from controller.domain.reference import Target
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
@@ -105,6 +105,7 @@ class Observer:
     async def host(self, name: str) -> Fact[HostState]:
         """What one host holds."""
         now = self._world.clock()
+        journalled = frozenset(self._world.store.open_pushes())
         try:
             state = await self._world.hosts[name].look()
         except RemoteError as error:
@@ -114,11 +115,15 @@ class Observer:
             self._world.store.set_engine(name, state.engine_id)
         elif expected != state.engine_id:
             return Unknown(f"its engine was {expected} and is {state.engine_id} now: if that is meant, --confirm-engine {name}", now)
-        return Present(self._without_journalled(state), now)
+        return Present(self._without_journalled(state, journalled), now)
 
-    def _without_journalled(self, state: HostState) -> HostState:
-        """The tags of unfinished pushes are ours, not the operator's: they are never adopted."""
-        ours = {(entry.image_id, entry.reference) for entry in self._world.store.open_pushes(state.engine_id) if not entry.existed}
+    def _without_journalled(self, state: HostState, before: Collection[JournalEntry]) -> HostState:
+        """The tags of unfinished pushes are ours, not the operator's: they are never adopted.
+
+        A push may end, and close its entry, while the engine makes its list: what was open `before` counts too.
+        """
+        entries = {entry for entry in before if entry.engine_id == state.engine_id}.union(self._world.store.open_pushes(state.engine_id))
+        ours = {(entry.image_id, entry.reference) for entry in entries if not entry.existed}
         if not ours:
             return state
         images = tuple(replace(i, tags=tuple(t for t in i.tags if (i.id, str(t)) not in ours)) for i in state.images)

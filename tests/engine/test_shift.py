@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
+from controller.domain.observation import HostState, Present
+from controller.domain.ports import JournalEntry
 from controller.domain.reference import Target, parse_local
 from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue
 from controller.engine.reconcile import Look, Reconciler, Worked
 from controller.engine.shift import Reports, Shift
 from tests.engine.worlds import Worlds
-from tests.support.builders import desired, host, image
+from tests.support.builders import ADDRESS, desired, host, image
 from tests.support.scene import Quiet
 
 KALI, WEB = "cyroid/kali:1", "cyroid/web:1"
@@ -296,3 +298,25 @@ async def test_how_it_stands_is_told() -> None:
         world.hosts["one"].fault = lambda _: None
         await until(lambda: shift.standing.hosts == {"one": True, "two": True})
     assert took
+
+
+async def test_a_push_that_ends_while_its_host_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that was begun before has our tag still: it is no news, or a failing push would be tried again at once, and again."""
+    world = Worlds()
+    world.build("one", KALI, "kali")
+    engine = world.hosts["one"]
+    (image_id,) = engine.images
+    entry = JournalEntry("one", "engine of one", image_id, f"{ADDRESS}/{KALI}", existed=False)
+    world.store.open_push(entry)
+    await engine.tag(image_id, entry.reference)
+    listed = await engine.look()
+
+    async def look() -> HostState:
+        await engine.remove(entry.reference)
+        world.store.close_push(entry)
+        return listed
+
+    monkeypatch.setattr(engine, "look", look)
+    fact = await world.reconciler.host("one")
+    assert isinstance(fact, Present)
+    assert [str(tag) for image in fact.value.images for tag in image.tags] == [f"docker.io/{KALI}"]
