@@ -31,6 +31,10 @@ class Fault:
     """Leave out this header of the request: `range`, say, for a registry that does not know it."""
     hold: asyncio.Event | None = None
     """Wait for it before the answer's body."""
+    wait: float = 0.0
+    """So many seconds before the request is passed on."""
+    reset: bool = False
+    """Reset the connection, without an answer."""
 
 
 @dataclass
@@ -141,6 +145,10 @@ async def _one(proxy: FaultProxy, host: str, port: int, reader: asyncio.StreamRe
     async with proxy.arrived:
         proxy.passed.append(passed)
         proxy.arrived.notify_all()
+    await asyncio.sleep(fault.wait)
+    if fault.reset:
+        writer.transport.abort()
+        return False
     if fault.answer:
         await reader.readexactly(int(headers.get("content-length", 0)))
         passed.status = int(fault.answer.split(b" ", 2)[1])
@@ -151,7 +159,9 @@ async def _one(proxy: FaultProxy, host: str, port: int, reader: asyncio.StreamRe
     try:
         sent = {name: value for name, value in headers.items() if name != fault.drop_header}
         to_there.write(_written(first, {**sent, "connection": "close"}))
-        if not await _upload(reader, to_there, int(headers.get("content-length", 0)), passed, fault):
+        if headers.get("transfer-encoding") == "chunked":  # As an engine pushes.
+            await _chunks(reader, to_there, passed)
+        elif not await _upload(reader, to_there, int(headers.get("content-length", 0)), passed, fault):
             return False
         return await _answer(there, writer, passed, fault)
     finally:
@@ -170,6 +180,16 @@ async def _upload(reader: asyncio.StreamReader, to_there: asyncio.StreamWriter, 
         to_there.write(chunk)
         await to_there.drain()
     return True
+
+
+async def _chunks(reader: asyncio.StreamReader, to_there: asyncio.StreamWriter, passed: Passed) -> None:
+    size = -1
+    while size:
+        line = await reader.readuntil(b"\r\n")
+        size = int(line.partition(b";")[0], 16)
+        to_there.write(line + await reader.readexactly(size + 2))
+        await to_there.drain()
+        passed.up += size
 
 
 async def _answer(there: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Passed, fault: Fault) -> bool:
