@@ -18,6 +18,9 @@ from controller.domain.texts import duration
 Verdict = tuple[Reason, str] | tuple[Reason, str, float] | None
 """Why an action may not pass, in words, and until when, where that is known."""
 
+_AHEAD = 3600.0
+"""Seconds by which an engine's clock may be ahead of ours. A time further in the future is from before a clock was set back, and tells nothing."""
+
 Rule = Callable[[Evict, HostCopy], Verdict]
 
 
@@ -98,7 +101,8 @@ def _grace(seen: Observation, action: Evict) -> Verdict:
 def grace_starts(seen: Observation, copy: HostCopy) -> float:
     """When a copy's grace period began, in seconds since the epoch; a copy that was never seen before begins now."""
     first_seen = seen.first_seen.get((copy.host.name, copy.image.id, str(copy.tag)), seen.now)
-    return max(first_seen, copy.image.tagged_at or 0.0)
+    tagged = copy.image.tagged_at or 0.0
+    return max(first_seen, tagged) if tagged <= seen.now + _AHEAD else first_seen
 
 
 def _mode(desired: Desired, action: Action) -> Verdict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredHost, HostCopy, Source
@@ -25,6 +26,8 @@ HostFacts = Mapping[str, Fact[HostState]]
 
 _LOOKS_AT_ONCE = 64
 _INSPECTIONS_AT_ONCE = 4
+_JUMP = 60.0
+"""Seconds that a clock may gain between two looks before it was set forward."""
 _SEARCHES_AT_ONCE = 8
 
 
@@ -36,8 +39,18 @@ class Observer:
     upstreams are asked whatever they answered before this controller started.
     """
 
-    def __init__(self, world: World, manifests: Manifests, *, remember: bool = False, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        world: World,
+        manifests: Manifests,
+        *,
+        remember: bool = False,
+        fresh: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._world = world
+        self._monotonic = monotonic
+        self._last: tuple[float, float] | None = None
         self._remember = remember
         self._remembered: dict[Target, Present[Held]] = {}
         self._read_back: dict[Target, Present[Held]] = {}
@@ -49,7 +62,7 @@ class Observer:
 
         `hosts` are their facts where they were looked at already; with `only`, one place in the registry is looked at.
         """
-        now = self._world.clock()
+        now = self._now(desired)
         async with asyncio.TaskGroup() as group:
             healthy = group.create_task(self._registry_error())
             looking = group.create_task(self._given(hosts) if hosts is not None else self.hosts(desired))
@@ -83,6 +96,16 @@ class Observer:
         """Somebody says that this place may have changed: the next look asks."""
         self._remembered.pop(target, None)
         self._read_back.pop(target, None)
+
+    def _now(self, desired: Desired) -> float:
+        """Seconds since the epoch. When the clock was set forward, each grace period begins anew, so that none ends before its time."""
+        now, passed = self._world.clock(), self._monotonic()
+        if self._last is not None and now - self._last[0] > passed - self._last[1] + _JUMP:
+            log.warning("the clock was set forward: each grace period begins anew")
+            for host in desired.hosts:
+                self._world.store.first_seen(host.name, (), now)
+        self._last = now, passed
+        return now
 
     async def _given(self, hosts: HostFacts) -> HostFacts:
         return hosts
