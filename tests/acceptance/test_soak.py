@@ -129,7 +129,7 @@ def test_random_work_for_a_while(short_path: Path, registry: RegistryServer, int
 def _work(chance: random.Random, people: People, controller: Controller, registry: RegistryServer) -> list[int]:
     """People work, and things break; the controller's memory since it is no more killed."""
     faults: list[tuple[Callable[[], None], float]] = [
-        (lambda: _killed_and_back(controller), 0.4),
+        (lambda: _killed_and_back(controller, people), 0.4),
         (lambda: _restarted(chance, people), 1.0),
         (lambda: _away(chance, registry, people), 1.0),
     ]
@@ -144,22 +144,26 @@ def _work(chance: random.Random, people: People, controller: Controller, registr
     return memory
 
 
-def _killed_and_back(controller: Controller) -> None:
+def _killed_and_back(controller: Controller, people: People) -> None:
+    people.tell("the controller is killed")
     controller.end(signal.SIGKILL)
     controller.start()
 
 
 def _restarted(chance: random.Random, people: People) -> None:
     engine = chance.choice(list(people.hosts.values()))
+    people.tell(f"{engine.home.name} is restarted")
     engine.stop(kill=chance.random() < 0.5)
     engine.start()
 
 
 def _away(chance: random.Random, registry: RegistryServer, people: People) -> None:
+    people.tell("the registry is away")
     registry.stop(kill=chance.random() < 0.5)
     for _ in range(chance.randrange(6)):
         people.act()
     registry.start()
+    people.tell("the registry is back")
 
 
 def _curve(memory: list[int]) -> str:
@@ -171,10 +175,11 @@ def _account_for_all(scene: Scene, people: People, seed: int) -> None:
     registry = accounts.in_registry(scene.registry)
     on_hosts = {name: accounts.on_host(engine) for name, engine in people.hosts.items()}
     anywhere = set().union(*on_hosts.values())
-    lost = {(home, word) for home, word in people.made - people.taken if (home, word) not in registry and word not in anywhere}
-    assert not lost, f"seed {seed}: lost {lost}"
+    lost = people.made - people.taken - registry.keys() - anywhere
+    diary = [line for line in people.diary if any(word in line for word in lost)]
+    assert not lost, "\n".join([f"seed {seed}: lost {lost}", *diary])
     tags = {tag for places in registry.values() for tag in places}
-    given = {"1", "2", "3"} | {word for _, word in people.made}
+    given = {"1", "2", "3"} | people.made
     assert all(tag in given or tag.startswith(HELD_PREFIX) for tag in tags), f"seed {seed}: {tags - given}"
     names = {name for host in people.hosts.values() for _, names, _ in people.images(host) for name in names if "<none>" not in name}
     assert all(name.startswith("strangers/") for name in names), f"seed {seed}: {names}"
@@ -182,4 +187,4 @@ def _account_for_all(scene: Scene, people: People, seed: int) -> None:
     assert not store.open_pushes(), f"seed {seed}"
     store.close()
     held = sum(tag.startswith(HELD_PREFIX) for places in registry.values() for tag in places)
-    log.info("%d images made, %d taken off by people, %d in the registry, %d held tags", len(people.made), len(people.taken), len(registry), held)
+    log.info("%d contents made, %d in the registry, %d on hosts, %d held tags", len(people.made), len(registry), len(anywhere), held)

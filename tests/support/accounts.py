@@ -15,8 +15,8 @@ from tests.support.servers import EngineServer, RegistryServer
 _AT_ONCE = 16
 
 
-def in_registry(server: RegistryServer) -> dict[tuple[str, str], set[str]]:
-    """Each (repository, word) whose every byte was read, and its tags. AssertionError for a tag that means less than a whole image."""
+def in_registry(server: RegistryServer) -> dict[str, set[str]]:
+    """Each word whose every byte was read, and the tags that mean it. AssertionError for a tag that means less than a whole image."""
     return asyncio.run(_in_registry(server))
 
 
@@ -26,15 +26,15 @@ def on_host(engine: EngineServer) -> set[str]:
         return {(each["Labels"] or {}).get(WORD, "") for each in asked.api.images()}
 
 
-async def _in_registry(server: RegistryServer) -> dict[tuple[str, str], set[str]]:
-    found: dict[tuple[str, str], set[str]] = {}
+async def _in_registry(server: RegistryServer) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
     async with client(server) as registry:
 
         async def read(place: tuple[str, str]) -> None:
             repository, tag = place
             root = await registry.manifest(repository, tag)
             for each in [root, *[await registry.manifest(repository, child.digest) for child in root.children]]:
-                found.setdefault((repository, await _word(registry, repository, tag, each)), set()).add(tag)
+                found.setdefault(await _word(registry, repository, tag, each), set()).add(tag)
 
         places = [(repository, tag) for repository in await registry.catalog() for tag in await registry.tags(repository)]
         await bounded(read, places, _AT_ONCE)

@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,21 @@ def pause_program() -> bytes:
 
 @dataclass
 class People:
-    """`made` has each (repository in the registry, word) that was ever given a name; `taken` those of which people took the name off themselves."""
+    """`made` has each word that was ever given a name; `taken` those of which people took a name off, so that the last one may have been theirs."""
 
     chance: random.Random
     hosts: Mapping[str, EngineServer]
     internet: RegistryServer
     folder: Path
-    made: set[tuple[str, str]] = field(default_factory=set)
-    taken: set[tuple[str, str]] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+    diary: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+
+    def tell(self, what: str) -> None:
+        """For the diary, which says what became of an image that is missed."""
+        self.diary.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
 
     def move_in(self) -> None:
         """Images that are none of our business, to tag and to make containers of."""
@@ -58,8 +64,10 @@ class People:
             self.build: 4, self.load: 2, self.bring_in: 2, self.commit: 2, self.pull: 3, self.tag: 4, self.untag: 1, self.use: 2, self.stop: 2,
         }  # fmt: skip
         (way,) = self.chance.choices(list(ways), list(ways.values()))
+        where = self.chance.choice(list(self.hosts))
+        self.tell(f"{way.__name__} on {where}")
         try:
-            way(self.chance.choice(list(self.hosts.values())))
+            way(self.hosts[where])
             self.done[way.__name__] += 1
         except RuntimeError:
             self.refused[way.__name__] += 1
@@ -114,7 +122,8 @@ class People:
         if there:
             name, word = self.chance.choice(there)
             host.docker("rmi", name)
-            self.taken.add((_repository(name), word))
+            self.tell(f"{name} is no more {word}")
+            self.taken.add(word)
 
     def use(self, host: EngineServer) -> None:
         """A container, which runs where this engine can run one."""
@@ -146,7 +155,7 @@ class People:
                     host.docker("tag", image_id, other)
                     self._gave(other, word)
                     host.docker("rmi", name)
-                    self.taken.add((_repository(name), word))
+                    self.taken.add(word)
 
     def images(self, host: EngineServer) -> list[tuple[str, list[str], str]]:
         """What a host has: Id, names, word. Sorted, so that the same chance chooses the same."""
@@ -155,8 +164,8 @@ class People:
         return sorted((each["Id"], sorted(each["RepoTags"] or ()), (each["Labels"] or {}).get(WORD, "")) for each in found)
 
     def _gave(self, name: str, word: str) -> None:
-        self.made.add((_repository(name), word))
-        self.taken.discard((_repository(name), word))
+        self.tell(f"{name} is {word}")
+        self.made.add(word)
 
     def _name(self) -> str:
         return self.chance.choice(NAMES)
@@ -185,12 +194,6 @@ class People:
             path.write_bytes(pause_program())
             path.chmod(0o755)
         return path
-
-
-def _repository(name: str) -> str:
-    """Where the registry has what a host calls so."""
-    reference = parse(name)
-    return reference.familiar_repository if reference.domain == "docker.io" else reference.registry_repository
 
 
 async def _once(data: bytes) -> Any:
