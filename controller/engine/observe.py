@@ -214,21 +214,26 @@ class Observer:
             facts[target] = await self._held(target, entries[0].source if entries else None, by_target.get(target, ()), now)
 
         if only is None:
-            facts.update(self._still_known(targets, by_target, now - desired.refresh))
+            facts.update(self._still_known(targets, by_target, now, desired.refresh))
         await bounded(ask, [target for target in targets if target not in facts], _LOOKS_AT_ONCE)
         if self._remember:
-            self._remembered = {target: fact for target, fact in (self._remembered | facts).items() if isinstance(fact, Present)}
+            known = facts if only is None else self._remembered | facts  # What a full look did not ask for is nobody's any more.
+            self._remembered = {target: fact for target, fact in known.items() if isinstance(fact, Present)}
         if only is None:
             self._read_back.clear()
         return facts
 
-    def _still_known(self, targets: Iterable[Target], copies: Mapping[Target, Sequence[HostCopy]], since: float) -> dict[Target, Fact[Held]]:
-        """What was seen not long ago, and is what the copies on hosts are: anything else is asked for."""
+    def _still_known(
+        self, targets: Iterable[Target], copies: Mapping[Target, Sequence[HostCopy]], now: float, refresh: float
+    ) -> dict[Target, Fact[Held]]:
+        """What was seen not long ago, nor in a future that a clock was set back from, and is what the copies on hosts are: the rest is asked for."""
         known = ((target, self._read_back.get(target) or self._remembered.get(target)) for target in targets)
         return {
             target: fact
             for target, fact in known
-            if fact is not None and fact.seen > since and all(fact.value.means(copy.image, copy.store) for copy in copies.get(target, ()))
+            if fact is not None
+            and 0 <= now - fact.seen < refresh
+            and all(fact.value.means(copy.image, copy.store) for copy in copies.get(target, ()))
         }
 
     async def _held(self, target: Target, source: Source | None, copies: Sequence[HostCopy], now: float) -> Fact[Held]:

@@ -19,6 +19,9 @@ from controller.engine.manifests import Manifests, content_size
 from controller.engine.platforms import chosen, wanted
 from controller.engine.world import World
 
+_ORIGINS = 10_000
+"""How many are remembered; all are forgotten when there are more."""
+
 _LOOKS_AT_ONCE = 64
 
 
@@ -158,6 +161,8 @@ class Offers:
             except RemoteError:
                 continue  # It is pushed from the host instead; a push takes nothing away.
             else:
+                if len(self._origins) >= _ORIGINS:
+                    self._origins.clear()
                 self._origins[reference] = Origin(reference, content_size(whole))
                 return self._origins[reference]
         return None

@@ -229,6 +229,23 @@ async def test_a_quiet_controller_asks_the_registry_for_little() -> None:
         assert (operations.count("ping"), len(told.looks)) == (4, 4)
 
 
+async def test_what_is_no_more_looked_at_is_not_remembered() -> None:
+    """Months of tags that came and went leave nothing in memory; nor is what was seen in a future believed when the clock was set back."""
+    world, told = Worlds(), Told()
+    world.reconciler = Reconciler(world._world, actor="test", remember=True)
+    world.fill(KALI, "kali")
+    world.fill(WEB, "web")
+    operations: list[str] = []
+    async with a_shift(world, wanted(KALI, WEB), told) as shift:
+        shift.ask(wanted(WEB))
+        await shift.look()
+        assert [str(target) for target in world.reconciler._observer._remembered] == [WEB]
+        world.registry.fault = operations.append
+        world.now -= 1e8
+        await shift.look()
+    assert operations.count("resolve") == 1
+
+
 async def test_what_is_remembered_of_the_registry_costs_no_image() -> None:
     """A tag that was lost behind the controller's back: its host copy is not evicted on the strength of what was remembered."""
     world, told = Worlds(), Told()
