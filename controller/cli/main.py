@@ -17,6 +17,7 @@ from rich.text import Text
 from controller import __version__
 from controller.cli import archives, building, commands, doors, explain, history, logs
 from controller.cli import migrate as migrating
+from controller.cli import restore as restoring
 from controller.cli import verify as verifying
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
@@ -289,6 +290,23 @@ def explain_(image: str, output: str, files: tuple[Path, ...], state: str | None
     IMAGE is a name as a set writes it, or as the registry has it. Exit codes as `plan`, for this one image.
     """
     return explain.explain(files, state, output, image)
+
+
+@wharf.command()
+@click.argument("image")
+@click.option("--to", metavar="DIGEST", help="What it shall mean: a manifest that the repository still has.")
+@click.option("--held", metavar="TAG", help="The same by the tag that holds it, wharf-held-...")
+@click.option("--list", "listing", is_flag=True, help="Only show what there is to restore. Changes nothing.")
+@_OUTPUT
+@_FILES
+@_STATE
+def restore(image: str, to: str | None, held: str | None, *, listing: bool, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Give IMAGE back what it meant before it was overwritten, or before it was deleted. What it means now is held first.
+
+    IMAGE is a name as a set writes it, or as the registry has it. Exit code 0: restored; 2: nothing, or several to choose from; 1: a file or usage
+    error; 3: the registry could not be reached.
+    """
+    return restoring.restore(files, state, output, image, restoring.Wanted(to, held, listing))
 
 
 @wharf.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -120,6 +120,28 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What was deleted under a name, and when, in seconds since the epoch. `identities` are as Held has them."""
+
+    digest: str
+    identities: frozenset[str]
+    at: float
+
+    def means(self, image: HostImage, store: StoreKind) -> bool:
+        """Whether an engine's image is what was deleted."""
+        return Held(self.digest, identities=self.identities).means(image, store)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a tag meant when we brought it there because the files asked for it; `at` in seconds since the epoch, `words` how it came."""
+
+    digest: str
+    at: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at the world; the input of the plan beside the desired state.
 
@@ -127,7 +149,8 @@ class Observation:
     `offered.digest` is the image's identity, of a Dockerfile folder its hash. `origins`, by image Id, is where upstream still has a host's image
     that was pulled from there. `elsewhere`, by (image Id, repository), is a tag of that repository that means a host's image whose own tag means
     something else. `first_seen` is keyed by (host, image Id, canonical tag); `last_pushed`, by (host, target), is the digest that this host last
-    pushed or pulled. `registry_error` says why the registry as a whole did not answer. Times are seconds since the epoch; `now` is the look's.
+    pushed or pulled. `brought` is what may be pruned, and only known where the file asks to prune; `tombstones` is what was deleted.
+    `registry_error` says why the registry as a whole did not answer. Times are seconds since the epoch; `now` is the look's.
     """
 
     now: float
@@ -139,6 +162,8 @@ class Observation:
     first_seen: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
     last_pushed: Mapping[tuple[str, Target], str] = field(default_factory=dict)
     registry_error: str = ""
+    brought: Mapping[Target, Brought] = field(default_factory=dict)
+    tombstones: Mapping[Target, Sequence[Tombstone]] = field(default_factory=dict)
 
     @property
     def unreachable(self) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing
 from controller.domain.desired import ArchiveSource, BuildSource
-from controller.domain.observation import Held, HostState, Lookup, Present
+from controller.domain.observation import Held, HostState, Lookup, Present, Tombstone
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.reference import Target
 from controller.domain.space import Layers
@@ -364,6 +364,46 @@ class Store(Protocol):
 
     def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
         """Keep these answers, and none that is older than `since`, in seconds since the epoch."""
+        ...
+
+    def changes(self, repository: str | None = None) -> Sequence[AuditEntry]:
+        """What put something under a tag or took it away, without failures, the newest first: of each image the newest one; of a repository all."""
+        ...
+
+    def hold(self, place: Target, at: float) -> None:
+        """A held tag counts from then; it is known before the tag is made."""
+        ...
+
+    def held_since(self) -> Mapping[Target, float]:
+        """From when each held tag that is known counts."""
+        ...
+
+    def let_go(self, place: Target) -> None:
+        """The held tag is gone."""
+        ...
+
+    def bury(self, target: Target, stone: Tombstone) -> None:
+        """This content is about to be deleted under that name, and shall not come back by itself."""
+        ...
+
+    def exhume(self, target: Target, digest: str) -> None:
+        """This content is there again, because somebody asked for it."""
+        ...
+
+    def tombstones(self) -> Mapping[Target, Sequence[Tombstone]]:
+        """What was deleted, by name."""
+        ...
+
+    def last_sweep(self) -> float | None:
+        """When held tags were last looked over; None: never."""
+        ...
+
+    def set_last_sweep(self, at: float) -> None:
+        """They were looked over now."""
+        ...
+
+    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        """By (set, image), since when each condition has the status that was seen now. What is not seen is forgotten."""
         ...
 
 

@@ -19,6 +19,9 @@ _BUSY_SECONDS = 30
 _WAL_TRIES = 100
 _WAL_PAUSE = 0.02
 
+CHANGES = "error = '' AND action IN ('Copy', 'Push', 'Import', 'Build', 'Restore', 'Delete')"
+"""The entries of the audit trail that tell what a tag means; an index of the schema serves this very condition."""
+
 _MIGRATIONS = (
     (
         f"PRAGMA application_id = {_APPLICATION_ID}",
@@ -47,6 +50,18 @@ _MIGRATIONS = (
             source TEXT NOT NULL, platforms TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, published TEXT NOT NULL,
             filtered INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (source, platforms)
         ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        "CREATE TABLE held (repository TEXT NOT NULL, tag TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (repository, tag)) STRICT, WITHOUT ROWID",
+        """CREATE TABLE tombstones (
+            repository TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, identities TEXT NOT NULL, at REAL NOT NULL,
+            PRIMARY KEY (repository, tag, digest)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE conditions (
+            image_set TEXT NOT NULL, image TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (image_set, image)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE TABLE sweeps (id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL) STRICT",
+        f"CREATE INDEX audit_of_changes ON audit (image, id) WHERE {CHANGES}",
     ),
 )
 """The statements that bring the schema one version further each; only ever appended to."""

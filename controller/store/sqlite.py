@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from controller.domain.errors import UsageError
-from controller.domain.observation import Held, Lookup, Present
+from controller.domain.observation import Held, Lookup, Present, Tombstone
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
-from controller.store.schema import open_to_read, open_to_write, transaction
+from controller.store.schema import CHANGES, open_to_read, open_to_write, transaction
 
 _AUDIT = "at, actor, action, image, host, reason, before, after, bytes, seconds, error"
 
@@ -183,6 +185,92 @@ class SqliteStore:
         with self._writing() as db:
             db.execute("DELETE FROM lookups WHERE at < ?", (since,))
             db.executemany("INSERT OR REPLACE INTO lookups VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def changes(self, repository: str | None = None) -> Sequence[AuditEntry]:
+        """What put something under a tag or took it away, without failures, the newest first: of each image the newest one; of a repository all."""
+        if repository is None:
+            query = f"SELECT {_AUDIT} FROM audit WHERE id IN (SELECT max(id) FROM audit WHERE {CHANGES} GROUP BY image) ORDER BY id DESC"  # noqa: S608 - constants
+            return [AuditEntry(*row) for row in self._rows(query)]  # type: ignore[arg-type] # as above
+        query = f"SELECT {_AUDIT} FROM audit WHERE {CHANGES} AND image > ? AND image < ? ORDER BY id DESC"  # noqa: S608 - constants
+        return [AuditEntry(*row) for row in self._rows(query, (f"{repository}:", f"{repository};"))]  # type: ignore[arg-type] # as above
+
+    # What is held, and what was deleted.
+
+    def hold(self, place: Target, at: float) -> None:
+        """A held tag counts from then; it is known before the tag is made."""
+        self._write("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (place.repository, place.tag, at))
+
+    def held_since(self) -> Mapping[Target, float]:
+        """From when each held tag that is known counts."""
+        rows = self._rows("SELECT repository, tag, since FROM held")
+        return {Target(str(repository), str(tag)): float(str(since)) for repository, tag, since in rows}
+
+    def let_go(self, place: Target) -> None:
+        """The held tag is gone."""
+        self._write("DELETE FROM held WHERE repository = ? AND tag = ?", (place.repository, place.tag))
+
+    def bury(self, target: Target, stone: Tombstone) -> None:
+        """This content is about to be deleted under that name, and shall not come back by itself."""
+        row = (target.repository, target.tag, stone.digest, " ".join(sorted(stone.identities)), stone.at)
+        self._write("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?)", row)
+
+    def exhume(self, target: Target, digest: str) -> None:
+        """This content is there again, because somebody asked for it; nothing is written where it was not buried."""
+        key = (target.repository, target.tag, digest)
+        if self._rows("SELECT 1 FROM tombstones WHERE repository = ? AND tag = ? AND digest = ?", key):
+            self._write("DELETE FROM tombstones WHERE repository = ? AND tag = ? AND digest = ?", key)
+
+    def tombstones(self) -> Mapping[Target, Sequence[Tombstone]]:
+        """What was deleted, by name."""
+        found: dict[Target, list[Tombstone]] = {}
+        for repository, tag, digest, identities, at in self._rows("SELECT repository, tag, digest, identities, at FROM tombstones"):
+            stone = Tombstone(str(digest), frozenset(str(identities).split()), float(str(at)))
+            found.setdefault(Target(str(repository), str(tag)), []).append(stone)
+        return found
+
+    def last_sweep(self) -> float | None:
+        """When held tags were last looked over; None: never."""
+        rows = self._rows("SELECT at FROM sweeps")
+        return float(str(rows[0][0])) if rows else None
+
+    def set_last_sweep(self, at: float) -> None:
+        """They were looked over now."""
+        self._write("INSERT OR REPLACE INTO sweeps VALUES (1, ?)", (at,))
+
+    # Conditions.
+
+    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        """By (set, image), since when each condition has the status that was seen now. One row an image, and only those that changed are written."""
+        if self._read_only:
+            return _since(seen, self._conditions(), now)[0]
+        with self._guard:
+            known = self._conditions()
+            since, rows = _since(seen, known, now)
+            gone = known.keys() - seen.keys()
+            if rows or gone:
+                with self._writing() as db:
+                    db.executemany("DELETE FROM conditions WHERE image_set = ? AND image = ?", gone)
+                    db.executemany("INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", rows)
+        return since
+
+    def _conditions(self) -> dict[tuple[str, str], str]:
+        return {(str(s), str(image)): str(said) for s, image, said in self._rows("SELECT image_set, image, said FROM conditions")}
+
+
+def _since(
+    seen: Mapping[tuple[str, str], Mapping[str, str]], known: Mapping[tuple[str, str], str], now: float
+) -> tuple[dict[tuple[str, str], Mapping[str, float]], list[tuple[str, str, str]]]:
+    """Since when, and the rows that have to be written; a time is never later than now, as in first_seen."""
+    since: dict[tuple[str, str], Mapping[str, float]] = {}
+    rows: list[tuple[str, str, str]] = []
+    for key, conditions in seen.items():
+        was: dict[str, list[Any]] = json.loads(known.get(key, "{}"))
+        times = {kind: min(was[kind][1], now) if kind in was and was[kind][0] == status else now for kind, status in conditions.items()}
+        since[key] = times
+        said = json.dumps({kind: [status, times[kind]] for kind, status in conditions.items()})
+        if said != known.get(key):
+            rows.append((*key, said))
+    return since, rows
 
 
 def _earliest(pairs: Iterable[tuple[str, str]], known: Mapping[tuple[str, str], float], now: float) -> dict[tuple[str, str], float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.domain.observation import Held, Lookup, Present
+from controller.domain.observation import Held, Lookup, Present, Tombstone
 from controller.domain.ports import AuditEntry, JournalEntry, Store
 from controller.domain.reference import Target
 from controller.store.sqlite import SqliteStore
@@ -182,3 +182,66 @@ def test_what_upstreams_answered(reopened: Reopen) -> None:
     assert reopened().lookups() == {nginx: replace(old, seen=300.0), some: new}
     reopened().keep_lookups({}, 250.0)
     assert set(reopened().lookups()) == {nginx}
+
+
+def test_changes_are_the_newest_of_each_image(reopened: Reopen) -> None:
+    """What a tag means was last changed by this: failures, evictions and pulls change no tag; of one repository all changes are told."""
+    entries = [
+        replace(DONE, at=1.0),
+        replace(DONE, at=2.0, action="Copy", image=str(HISTORIAN)),
+        replace(DONE, at=3.0, action="Delete", before=sha("kali"), after=""),
+        replace(DONE, at=4.0, error="refused"),
+        replace(DONE, at=5.0, action="Evict"),
+        replace(DONE, at=6.0, image="cyroid/kali2:1"),
+    ]
+    for entry in entries:
+        reopened().record(entry)
+    assert list(reopened().changes()) == [entries[5], entries[2], entries[1]]
+    assert list(reopened().changes("cyroid/kali")) == [entries[2], entries[0]]
+    assert not reopened().changes("cyroid")
+
+
+def test_a_held_tag_counts_from_when_it_was_held_last(reopened: Reopen) -> None:
+    """Held again, its time begins anew; let go, it is forgotten."""
+    place = KALI.held(sha("old"))
+    reopened().hold(place, 1.0)
+    reopened().hold(HISTORIAN.held(sha("h")), 2.0)
+    reopened().hold(place, 3.0)
+    assert reopened().held_since() == {place: 3.0, HISTORIAN.held(sha("h")): 2.0}
+    reopened().let_go(place)
+    reopened().let_go(place)
+    assert reopened().held_since() == {HISTORIAN.held(sha("h")): 2.0}
+    assert reopened().last_sweep() is None
+    reopened().set_last_sweep(4.0)
+    reopened().set_last_sweep(5.0)
+    assert reopened().last_sweep() == 5.0
+
+
+def test_what_was_deleted_is_known_by_name_and_content(reopened: Reopen) -> None:
+    """Two contents that were deleted under one name are two; only that one which is asked for again is forgotten."""
+    first, second = (Tombstone(sha(word), frozenset({sha(word), sha(f"config of {word}")}), 1.0) for word in ("a", "b"))
+    for stone in (first, second, replace(second, at=2.0)):
+        reopened().bury(KALI, stone)
+    assert {digest: stone for stones in reopened().tombstones().values() for stone in stones for digest in [stone.digest]} == {
+        first.digest: first,
+        second.digest: replace(second, at=2.0),
+    }
+    reopened().exhume(KALI, second.digest)
+    reopened().exhume(HISTORIAN, second.digest)
+    assert reopened().tombstones() == {KALI: [first]}
+    reopened().exhume(KALI, first.digest)
+    assert reopened().tombstones() == {}
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays(reopened: Reopen) -> None:
+    """Another status begins now, each condition for itself; an image that is no more there begins anew; a clock set back is never overtaken."""
+    ready, waiting = {"Ready": "True", "InRegistry": "True"}, {"Ready": "False", "InRegistry": "True"}
+    key, other = ("ranges", "cyroid/kali:1"), ("labs", "cyroid/kali:1")
+    assert reopened().transitions({key: ready, other: ready}, 10.0)[key] == {"Ready": 10.0, "InRegistry": 10.0}
+    assert reopened().transitions({key: waiting, other: ready}, 20.0) == {
+        key: {"Ready": 20.0, "InRegistry": 10.0},
+        other: {"Ready": 10.0, "InRegistry": 10.0},
+    }
+    assert reopened().transitions({key: waiting}, 30.0) == {key: {"Ready": 20.0, "InRegistry": 10.0}}
+    assert reopened().transitions({other: ready}, 40.0) == {other: {"Ready": 40.0, "InRegistry": 40.0}}
+    assert reopened().transitions({other: ready}, 35.0) == {other: {"Ready": 35.0, "InRegistry": 35.0}}

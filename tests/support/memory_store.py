@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from controller.domain.observation import Held, Lookup, Present
+from controller.domain.observation import Held, Lookup, Present, Tombstone
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
+
+_CHANGES = {"Copy", "Push", "Import", "Build", "Restore", "Delete"}
 
 
 class MemoryStore:
@@ -21,6 +23,10 @@ class MemoryStore:
         self._errors: dict[Target, str] = {}
         self._audit: list[AuditEntry] = []
         self._lookups: dict[Lookup, Present[Held]] = {}
+        self._held: dict[Target, float] = {}
+        self._tombstones: dict[Target, dict[str, Tombstone]] = {}
+        self._conditions: dict[tuple[str, str], dict[str, tuple[str, float]]] = {}
+        self._swept: float | None = None
 
     def first_seen(self, host: str, pairs: Iterable[tuple[str, str]], now: float) -> Mapping[tuple[str, str], float]:
         known = self._first_seen.get(host, {})
@@ -71,3 +77,48 @@ class MemoryStore:
     def keep_lookups(self, found: Mapping[Lookup, Present[Held]], since: float) -> None:
         sizeless = {key: Present(replace(fact.value, size=0), fact.seen) for key, fact in found.items()}
         self._lookups = {key: fact for key, fact in (self._lookups | sizeless).items() if fact.seen >= since}
+
+    def changes(self, repository: str | None = None) -> Sequence[AuditEntry]:
+        told = [entry for entry in reversed(self._audit) if not entry.error and entry.action in _CHANGES]
+        if repository is not None:
+            return [entry for entry in told if entry.image.rpartition(":")[0] == repository]
+        newest: dict[str, AuditEntry] = {}
+        for entry in told:
+            newest.setdefault(entry.image, entry)
+        return list(newest.values())
+
+    def hold(self, place: Target, at: float) -> None:
+        self._held[place] = at
+
+    def held_since(self) -> Mapping[Target, float]:
+        return dict(self._held)
+
+    def let_go(self, place: Target) -> None:
+        self._held.pop(place, None)
+
+    def bury(self, target: Target, stone: Tombstone) -> None:
+        self._tombstones.setdefault(target, {})[stone.digest] = stone
+
+    def exhume(self, target: Target, digest: str) -> None:
+        self._tombstones.get(target, {}).pop(digest, None)
+        if not self._tombstones.get(target, True):
+            del self._tombstones[target]
+
+    def tombstones(self) -> Mapping[Target, Sequence[Tombstone]]:
+        return {target: [stones[digest] for digest in sorted(stones)] for target, stones in self._tombstones.items()}
+
+    def last_sweep(self) -> float | None:
+        return self._swept
+
+    def set_last_sweep(self, at: float) -> None:
+        self._swept = at
+
+    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        known = self._conditions
+        self._conditions = {}
+        for key, conditions in seen.items():
+            was = known.get(key, {})
+            self._conditions[key] = {
+                kind: (status, min(was[kind][1], now) if kind in was and was[kind][0] == status else now) for kind, status in conditions.items()
+            }
+        return {key: {kind: at for kind, (_, at) in said.items()} for key, said in self._conditions.items()}
