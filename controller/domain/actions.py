@@ -40,6 +40,7 @@ class Reason(StrEnum):
     RETAGGED = "Retagged"
     LINGERS = "Lingers"
     RETIRED = "Retired"
+    UNLISTED = "Unlisted"
     # Why one is held back.
     KEPT = "Kept"
     IN_USE = "InUse"
@@ -48,6 +49,7 @@ class Reason(StrEnum):
     UNPROVEN = "Unproven"
     UNKNOWN = "Unknown"
     RETIRED_ON_HOST = "RetiredOnHost"
+    DELETED = "Deleted"
     TOO_MANY_DELETES = "TooManyDeletes"
     NOT_SUPPORTED = "NotSupported"
     NOT_FOUND = "NotFound"

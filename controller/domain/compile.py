@@ -120,8 +120,6 @@ class _Compiler:
         self._upstreams = self._all_upstreams()
         addresses = {self._address, *self._spec.registry.aliases, *(host.registry_address for host in self._spec.hosts if host.registry_address)}
         self._addresses = frozenset(addresses)
-        if self._spec.prune:
-            self._deferred.append(Deferred("", "*", Kind.DELETE, "spec.prune comes with a later version; nothing is pruned"))
 
     def desired(self) -> Desired:
         spec = self._spec
@@ -140,6 +138,8 @@ class _Compiler:
             mode=spec.mode,
             deletes=spec.limits.deletes,
             interval=spec.interval,
+            prune=spec.prune,
+            keep_held=spec.keep_held,
         )
 
     def _all_upstreams(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from controller.domain.observation import HostImage, HostState, StoreKind
-from controller.domain.reference import DOCKER_IO, Reference, Target, name_of_place, pattern_expression
+from controller.domain.reference import DOCKER_IO, HELD_PREFIX, Reference, Target, name_of_place, pattern_expression
 from controller.domain.spec import Ensure, Internet, Mode, OnConflict
 from controller.domain.tags import TagChoice
 
@@ -179,6 +179,8 @@ class Desired:
     mode: Mode = Mode.FULL
     deletes: int = 10
     interval: float = 300.0
+    prune: bool = False
+    keep_held: float = 2_592_000.0
 
     @cached_property
     def by_target(self) -> dict[Target, tuple[DesiredImage, ...]]:
@@ -244,7 +246,7 @@ class Desired:
         kept = any(host.keep.matches(*names) for _, names in named)
         needed = any(not host.present.isdisjoint(names) for _, names in named)
         for tag, names in named:
-            adopted = host.adopt.matches(*names)
+            adopted = host.adopt.matches(*names) and not tag.tag.startswith(HELD_PREFIX)
             known = located.get((tag, adopted))
             if known is None:
                 target = self.locate(tag, adopted=adopted)

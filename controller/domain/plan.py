@@ -26,9 +26,11 @@ upstream, an archive or a Dockerfile folder, so what brings it is Copy, Import o
     Present  Present  none       -        other                by onConflict: Conflict, Push, Kept
     Present  Present  none       -        same on one, other   by onConflict: Conflict, Conflict, Kept
                                           on another
+    unlisted Present  -        -        not adopted            Delete Unlisted                where `prune` is on, and it is ours
+    unlisted any      -        -        deleted before         held back Deleted
 
-and then, for each copy that `absent` names: Evict, with what makes us believe that the registry holds it (Basis); and for each name that `present`
-of a host has and the host has not: Pull Missing, or held back NotFound or Unknown as the registry is.
+(the last two rows are in pruning.py) and then, for each copy that `absent` names: Evict, with what makes us believe that the registry holds it
+(Basis); and for each name that `present` of a host has and the host has not: Pull Missing, or held back NotFound or Unknown as the registry is.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from controller.domain.actions import BRINGS, Action, Basis, Copy, Delete, Evict
 from controller.domain.case import Case, short
 from controller.domain.desired import Desired, DesiredHost, HostCopy
 from controller.domain.observation import Absent, Held, HostState, Observation, Present, Unknown
+from controller.domain.pruning import doubt, pruned, without_buried
 from controller.domain.reference import Reference, Target
 from controller.domain.spec import Ensure
 from controller.domain.transfers import transfers
@@ -54,9 +57,10 @@ def make_plan(desired: Desired, seen: Observation, copies: Copies | None = None,
     """
     copies = copies_by_target(desired, seen) if copies is None else copies
     found: list[Action | HeldBack] = []
-    for target in desired.by_target.keys() | copies.keys() if only is None else {only}:
+    in_doubt = doubt(desired, seen) if seen.brought else ""
+    for target in desired.by_target.keys() | copies.keys() | seen.brought.keys() if only is None else {only}:
         case = Case(desired, seen, target, desired.by_target.get(target, ()), tuple(copies.get(target, ())))
-        found.extend(_plan_target(case))
+        found.extend(_plan_target(case, in_doubt))
     if only is None:
         found.extend(_unknown_hosts(desired, seen))
         found.extend(_deferred(desired))
@@ -83,16 +87,19 @@ def copies_by_target(desired: Desired, seen: Observation) -> Copies:
     return grouped
 
 
-def _plan_target(case: Case) -> Found:
+def _plan_target(case: Case, in_doubt: str) -> Found:
     wanted = {entry.ensure for entry in case.entries}
     if len(wanted) > 1:
         yield from _contradiction(case)
     elif wanted == {Ensure.ABSENT}:
         yield from _retire(case)
     else:
+        buried, case = without_buried(case)
+        yield from buried
         rows = list(transfers(case))
         yield from rows
         yield from _evictions(case, rows)
+        yield from pruned(case, in_doubt)
 
 
 def _contradiction(case: Case) -> Found:

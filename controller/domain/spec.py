@@ -230,6 +230,9 @@ class WharfSpec(Model):
     hosts: tuple[HostSpec, ...] = Field(default=(), description="The engines. Without any, no engine is contacted.", strict=False)
     mode: Mode = Field(default=Mode.FULL, description="Observe: plan only. Push: no eviction, no deletion. Full: everything.", strict=False)
     prune: bool = Field(default=False, description="Delete what we brought and no set lists any more.")
+    keep_held: Duration = Field(
+        default=2_592_000.0, gt=0, description="How long what was overwritten or deleted in the registry can be restored, at least."
+    )
     limits: Limits = Field(default_factory=Limits, description="Caps that a plan may not exceed unasked.")
     interval: Duration = Field(default=300.0, gt=0, description="The time between two full looks.")
     web: Web | None = Field(default=None, description="The HTTP server of `wharf run`; default: no port is opened.")
