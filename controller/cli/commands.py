@@ -114,6 +114,8 @@ def apply(
                 with progress_on(console, len(todo.actions)) as progress:
                     outcomes = await reconciler.apply(look, progress, only=todo)
                 after = await reconciler.look(setup.desired, allow_deletes=allow_deletes) if outcomes else look
+                if saved is None:
+                    await reconciler.sweep(after)
                 return after, outcomes
 
     try:

@@ -21,6 +21,7 @@ from controller.engine.building import Builder
 from controller.engine.copy import Copier
 from controller.engine.delete import Deleter
 from controller.engine.evict import Evictor
+from controller.engine.holdings import Holdings
 from controller.engine.importing import Importer
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
@@ -72,8 +73,11 @@ class _Pass:
 class Applier:
     """Does plans. One image never runs twice at a time: its actions are done in their order, and one Id of a host by one action."""
 
-    def __init__(self, world: World, manifests: Manifests, *, actor: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, world: World, manifests: Manifests, holdings: Holdings, *, actor: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._world = world
+        self._holdings = holdings
         self._actor = actor
         self._monotonic = monotonic
         self._copier = Copier(world.registry, manifests)
@@ -81,14 +85,14 @@ class Applier:
         self._pusher = Pusher(world.registry, world.store, manifests)
         self._builder = Builder(world.registry, world.store, manifests, world.contexts)
         self._puller = Puller(world.registry, world.store, manifests)
-        self._deleter = Deleter(world.registry, manifests)
+        self._deleter = Deleter(world, manifests)
         self._evictor = Evictor()
-        self._prover = Prover(world.registry, monotonic)
+        self._prover = Prover(world.registry, monotonic, holdings.renew)
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def begin(self) -> None:
         """A new pass: what was proven before it counts no more."""
-        self._prover = Prover(self._world.registry, self._monotonic)
+        self._prover = Prover(self._world.registry, self._monotonic, self._holdings.renew)
 
     async def apply(self, plan: Plan, desired: Desired, seen: Observation, progress: Progress) -> tuple[Outcome, ...]:
         """Do every action of the plan; its outcomes in the plan's order. Failures are outcomes, not exceptions."""
@@ -136,6 +140,15 @@ class Applier:
         return outcome
 
     async def _do(self, this: _Pass, action: Action, advance: Advance) -> str:
+        held = _before(action) if isinstance(action, (*BRINGS, Delete)) else ""
+        if held:  # It is held before it is overwritten or deleted, and counts from now.
+            await self._holdings.renew(action.target.held(held))
+        digest = await self._done(this, action, advance)
+        if isinstance(action, BRINGS):
+            self._world.store.exhume(action.target, digest)
+        return digest
+
+    async def _done(self, this: _Pass, action: Action, advance: Advance) -> str:
         match action:
             case Copy():
                 return await self._copier.copy(action, self._world.upstreams(action.source.domain), advance)

@@ -11,9 +11,10 @@ from dataclasses import replace
 from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredHost, HostCopy, Source
 from controller.domain.errors import NotFoundError, RemoteError
 from controller.domain.labels import CONTEXT_HASH
-from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
+from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Tombstone, Unknown
 from controller.domain.ports import JournalEntry, Registry
-from controller.domain.reference import Target
+from controller.domain.pruning import brought
+from controller.domain.reference import HELD_PREFIX, Target
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
 from controller.engine.offers import Offers
@@ -69,7 +70,11 @@ class Observer:
         registry_error, hosts = healthy.result(), without_twins(looking.result(), now)
         known = [(host, fact.value) for host in desired.hosts if isinstance(fact := hosts[host.name], Present)]
         copies = [copy for copy in desired.copies(known) if only in {None, copy.target}]
-        held = await self._registry_facts(desired, copies, registry_error, now, only)
+        ours = {} if not desired.prune else {t: each for t, each in brought(self._world.store.changes()).items() if only in {None, t}}
+        ours = {target: each for target, each in ours.items() if target not in desired.by_target}
+        tombstones = self._world.store.tombstones()
+        held = await self._registry_facts(desired, copies, registry_error, now, only, ours)
+        held = {target: Absent(now) if _buried(target, fact, tombstones) else fact for target, fact in held.items()}
         last_pushed = self._last_pushed(known)
         self._note_agreement(copies, hosts, held, last_pushed)
         offered = await self._offers.facts(desired, held, now)
@@ -86,6 +91,8 @@ class Observer:
             first_seen=self._first_seen(known, now),
             last_pushed=last_pushed,
             registry_error=registry_error,
+            brought=ours,
+            tombstones=tombstones,
         )
 
     def read_back(self, target: Target, digest: str) -> None:
@@ -198,13 +205,13 @@ class Observer:
     # The registry.
 
     async def _registry_facts(
-        self, desired: Desired, copies: Sequence[HostCopy], down: str, now: float, only: Target | None
+        self, desired: Desired, copies: Sequence[HostCopy], down: str, now: float, only: Target | None, ours: Iterable[Target]
     ) -> dict[Target, Fact[Held]]:
         by_target: dict[Target, list[HostCopy]] = {}
         for copy in copies:
             by_target.setdefault(copy.target, []).append(copy)
         present = {desired.place_of(host, name) for host in desired.hosts for name in host.present}
-        targets = desired.by_target.keys() | by_target.keys() | present if only is None else {only}
+        targets = {*desired.by_target, *by_target, *present, *ours} if only is None else {only}
         if down:
             return {target: Unknown(down, now) for target in targets}
         facts: dict[Target, Fact[Held]] = {}
@@ -307,6 +314,13 @@ def _with_times(host: str, fact: Fact[HostState], times: Mapping[tuple[str, str]
         return replace(image, tagged_at=times[host, image.id]) if (host, image.id) in times else image
 
     return replace(fact, value=replace(fact.value, images=tuple(timed(image) for image in fact.value.images)))
+
+
+def _buried(target: Target, fact: Fact[Held], tombstones: Mapping[Target, Sequence[Tombstone]]) -> bool:
+    """Whether it is named by its digest, was deleted, and is only there until its restore window ends: the tag that holds it is its own."""
+    if not target.tag.startswith(HELD_PREFIX) or not isinstance(fact, Present):
+        return False
+    return any(stone.digest == fact.value.digest for stone in tombstones.get(target, ()))
 
 
 async def _exists(registry: Registry, repository: str, identifier: str) -> bool:

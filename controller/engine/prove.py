@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from controller.domain.errors import NotFoundError, RemoteError, UnprovenError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
 from controller.domain.ports import Advance, ImageDetail, Registry
-from controller.domain.reference import Target, held_tag, is_digest
+from controller.domain.reference import HELD_PREFIX, Target, held_tag, is_digest
 
 PROOF_LASTS = 600.0
 """Seconds: a blob's proof serves one pass, ten minutes at most."""
@@ -32,12 +32,17 @@ class Proof:
     digest: str
 
 
-class Prover:
-    """Proves presence for one pass. `clock` gives monotonic seconds."""
+async def _nothing(_: Target) -> None:
+    """Nobody asks how long it is held."""
 
-    def __init__(self, registry: Registry, clock: Callable[[], float]) -> None:
+
+class Prover:
+    """Proves presence for one pass. `clock` gives monotonic seconds; `renew` is told of a held tag that a proof is about to rest on."""
+
+    def __init__(self, registry: Registry, clock: Callable[[], float], renew: Callable[[Target], Awaitable[None]] = _nothing) -> None:
         self._registry = registry
         self._clock = clock
+        self._renew = renew
         self._proven: dict[tuple[str, str], float] = {}
 
     async def prove(self, target: Target, image: HostImage, detail: ImageDetail, store: StoreKind, advance: Advance) -> Proof:
@@ -52,7 +57,8 @@ class Prover:
             if meant is None:
                 continue
             await self._whole(target.repository, meant, detail, store, advance)
-            return Proof(target.repository, tag or await self._hold(target.repository, manifest), manifest.digest)
+            lasting = tag if tag and not tag.startswith(HELD_PREFIX) else await self._hold(target.repository, manifest)
+            return Proof(target.repository, lasting, manifest.digest)
         raise UnprovenError(f"{target}: no tag of {target.repository} in {self._registry.address} means the host's image {image.id[:19]}")
 
     async def _candidates(self, target: Target, image: HostImage) -> AsyncIterator[tuple[str, Manifest]]:
@@ -175,9 +181,11 @@ class Prover:
             self._proven[repository, blob.digest] = self._clock()
 
     async def _hold(self, repository: str, manifest: Manifest) -> str:
-        """Nothing but its digest means this manifest: a collection could take it, so it gets a tag."""
+        """Nothing but its digest, or a held tag, means this manifest: a collection could take it, so it gets a tag, or keeps its own."""
+        place = Target(repository, held_tag(manifest.digest))
+        await self._renew(place)
         await hold(self._registry, repository, manifest)
-        return held_tag(manifest.digest)
+        return place.tag
 
 
 async def hold(registry: Registry, repository: str, manifest: Manifest) -> None:

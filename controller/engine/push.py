@@ -12,6 +12,7 @@ from controller.domain.observation import StoreKind
 from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
+from controller.engine.holdings import Holdings
 from controller.engine.journal import meaning_of, meant, named, settle, target_of, untag
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
@@ -22,10 +23,19 @@ log = logging.getLogger(__name__)
 class Pusher:
     """Pushes from engines into one registry."""
 
-    def __init__(self, registry: Registry, store: Store, manifests: Manifests, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        manifests: Manifests,
+        *,
+        holdings: Holdings | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._store = store
         self._manifests = manifests
+        self._holdings = holdings
         self._monotonic = monotonic
 
     async def push(self, action: Push, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance, *, held: bool = False) -> str:
@@ -57,7 +67,7 @@ class Pusher:
         What had reached the registry is remembered as pushed, or the next build would be a conflict. Every tag of ours is taken off; one that is an
         image's last name only when the registry was shown to hold its content.
         """
-        prover = Prover(self._registry, self._monotonic)
+        prover = Prover(self._registry, self._monotonic, self._holdings.renew) if self._holdings else Prover(self._registry, self._monotonic)
         for entry in self._store.open_pushes(engine_id):
             if only not in {None, target_of(entry)}:
                 continue

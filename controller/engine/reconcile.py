@@ -19,10 +19,12 @@ from controller.domain.status import SetStatus, assess
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.expand import Expander
 from controller.engine.held import held_in
+from controller.engine.holdings import Holdings
 from controller.engine.journal import target_of
 from controller.engine.manifests import Manifests
 from controller.engine.observe import HostFacts, Observer
 from controller.engine.push import Pusher
+from controller.engine.sweep import Sweeper
 from controller.engine.workqueue import LONGEST_PAUSE
 from controller.engine.world import Clock, World
 
@@ -67,8 +69,10 @@ class Reconciler:
         self._manifests = Manifests()
         self._expander = Expander(world)
         self._observer = Observer(world, self._manifests, remember=remember, fresh=fresh)
-        self._pusher = Pusher(world.registry, world.store, self._manifests)
-        self._applier = Applier(world, self._manifests, actor=actor)
+        holdings = Holdings(world)
+        self._pusher = Pusher(world.registry, world.store, self._manifests, holdings=holdings)
+        self._applier = Applier(world, self._manifests, holdings, actor=actor)
+        self._sweeper = Sweeper(world, self._manifests, holdings, actor=actor)
 
     @property
     def world(self) -> World:
@@ -93,11 +97,14 @@ class Reconciler:
         """What is remembered of this place in the registry may be old."""
         self._observer.forget(target)
 
-    async def work_on(self, desired: Desired, target: Target, hosts: HostFacts, progress: Progress, *, delete: bool = True) -> Worked:
+    async def work_on(
+        self, desired: Desired, target: Target, hosts: HostFacts, progress: Progress, *, delete: bool = True, prune: bool = False
+    ) -> Worked:
         """One image, by what the hosts were last seen to hold: finish what a broken push left of it, observe, plan, guard, apply.
 
-        `desired` has the images that rules chose in it. Without `delete` nothing is evicted or deleted.
+        `desired` has the images that rules chose in it. Without `delete` nothing is evicted or deleted; with `prune` a full look said that it may be.
         """
+        desired = replace(desired, prune=desired.prune and prune)
         await self._finish(target)
         seen = await self._observer.observe(desired, hosts=hosts, only=target)
         plan = guard(make_plan(desired, seen, copies_by_target(desired, seen), only=target), desired, seen)
@@ -155,6 +162,10 @@ class Reconciler:
         trail, error = self._world.store.history(str(target)), self._world.store.errors().get(target, "")
         return explained(look.desired, target, Found(look.seen, look.plan, status, held, trail, error), longest_pause=LONGEST_PAUSE)
 
+    async def sweep(self, look: Look) -> None:
+        """Let held tags go whose time is over, where that is due; after a pass, as it is no part of a plan."""
+        await self._sweeper.sweep(look.desired, look.seen)
+
     async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""
         outcomes = await self._applier.apply(only or look.plan, look.desired, look.seen, progress)
@@ -170,10 +181,10 @@ class Reconciler:
         """One pass: take away what a broken push left, look, apply, and look again, because success is what was read back (law 5)."""
         await self.recover()
         before = await self.look(desired, allow_deletes=allow_deletes)
-        if not before.plan.actions:
-            return Pass(before, (), before)
-        outcomes = await self.apply(before, progress)
-        return Pass(before, outcomes, await self.look(desired, allow_deletes=allow_deletes))
+        outcomes = await self.apply(before, progress) if before.plan.actions else ()
+        after = await self.look(desired, allow_deletes=allow_deletes) if outcomes else before
+        await self.sweep(after)
+        return Pass(before, outcomes, after)
 
     async def recover(self) -> None:
         """Finish what pushes left on the hosts, by a crash or because somebody could not be asked then."""

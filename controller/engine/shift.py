@@ -57,6 +57,7 @@ class Shift:
         self._queue: WorkQueue[Target] = WorkQueue()
         self._capped: frozenset[Target] = frozenset()
         self._known: set[Target] = set()
+        self._pruned: frozenset[Target] = frozenset()
         self._silences = 0
         self._looked = asyncio.Event()
         self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
@@ -108,10 +109,12 @@ class Shift:
         self._known = set(look.seen.registry)
         held = look.plan.held_back
         self._capped = frozenset(row.target for row in held if row.reason is Reason.TOO_MANY_DELETES and row.target)
+        self._pruned = frozenset(action.target for action in look.plan.actions if action.reason is Reason.UNLISTED)
         self._due({action.target for action in look.plan.actions} | self._reconciler.unfinished())
         self._come_back(held)
         self._looked.set()
         self._reports.looked(look)
+        await self._reconciler.sweep(look)
         self._silences = self._silences + 1 if look.seen.registry_error else 0
         return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
 
@@ -149,7 +152,8 @@ class Shift:
             except ClosedError:
                 return
             hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
-            worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=target not in self._capped)
+            delete, prune = target not in self._capped, target in self._pruned
+            worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=delete, prune=prune)
             for host in sorted({outcome.action.host for outcome in worked.outcomes} - {""}):
                 await self._watch.look(host)  # What was changed there is known before the image can be due again; events may be late.
             self._end(target, worked)

@@ -192,7 +192,7 @@ class Machine(RuleBasedStateMachine):
             nonlocal left
             left -= 1
             if left <= 0:
-                raise _Killed
+                raise Killed
 
         self.world.fault = fault
         with suppress_killed():
@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
             assert image.tags == {entry.reference}, "only a last name of an image is left by a push"
 
 
-class _Killed(BaseException):
+class Killed(BaseException):
     """Stands for SIGKILL; the real one is in test_crash.py."""
 
 
@@ -227,7 +227,7 @@ def suppress_killed() -> Iterator[None]:
     """In a task, it comes as a group."""
     try:
         yield
-    except* _Killed:
+    except* Killed:
         pass
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from controller.domain.actions import Reason
-from controller.domain.oci import OCI_INDEX, parse_manifest
+from controller.domain.oci import OCI_INDEX, Manifest, parse_manifest
+from controller.domain.reference import held_tag
 from tests.conftest import StartRegistry
 from tests.support.scene import Scene, client, publish, tags_of
 
 RETIRED = {"name": "cyroid/retired:1", "ensure": "Absent"}
+
+
+def held(manifest: Manifest) -> dict[str, str]:
+    """The tag that holds it for the restore window."""
+    return {held_tag(manifest.digest): manifest.digest}
 
 
 async def test_a_retired_tag_goes_alone(scene: Scene) -> None:
@@ -19,7 +25,7 @@ async def test_a_retired_tag_goes_alone(scene: Scene) -> None:
     done = await scene.apply()
     assert [(outcome.action.kind, outcome.error) for outcome in done.outcomes] == [("Delete", "")]
     assert done.after.converged
-    assert await tags_of(scene.registry, "cyroid/retired") == {"other": image.digest}
+    assert await tags_of(scene.registry, "cyroid/retired") == {"other": image.digest, **held(image)}
 
 
 async def test_a_manifest_that_an_index_references_is_refused(scene: Scene) -> None:
@@ -51,7 +57,7 @@ async def test_a_registry_that_does_not_delete(scene: Scene, start_registry: Sta
     scene.images = [RETIRED]
     (outcome,) = (await scene.apply()).outcomes
     assert "storage.delete.enabled" in outcome.error
-    assert await tags_of(scene.registry, "cyroid/retired") == {"1": image.digest}
+    assert await tags_of(scene.registry, "cyroid/retired") == {"1": image.digest, **held(image)}
 
 
 async def test_a_retired_image_on_a_host_stays(scene: Scene) -> None:

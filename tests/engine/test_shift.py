@@ -164,6 +164,32 @@ async def test_more_deletions_than_allowed_are_not_done_one_by_one() -> None:
         assert len(world.hosts["one"].images) == 5
 
 
+async def test_an_event_prunes_nothing_that_a_full_look_did_not() -> None:
+    """What no set lists any more is not deleted while something else is not known, even when an event makes it alone due."""
+    world, told = Worlds(), Told()
+    nginx, other = (image(f"docker.io/library/{name}:1") for name in ("nginx", "other"))
+    world.publish("nginx:1", "nginx")
+    world.publish("other:1", "other")
+    await world.reconciler.reconcile(desired([nginx, other], [host("one", absent=[])]), Quiet())
+    asked = desired([other], [host("one", absent=[])], prune=True)
+    broken = True
+
+    def silent(operation: str) -> None:
+        if broken:
+            raise UnreachableError(operation, "no answer")
+
+    world.upstream.fault = silent
+    world.now += 7200
+    async with a_shift(world, asked, told) as shift:
+        assert [row.image for row in told.looks[-1].plan.held_back if row.action == "Delete"] == ["docker.io/library/nginx:1"]
+        world.build("one", "nginx:1", "nginx")
+        await until(lambda: any(name == "docker.io/library/nginx:1" for name, _ in told.works))
+        assert there(world, "docker.io/library/nginx:1")
+        broken = False
+        await shift.look()
+        await until(lambda: not there(world, "docker.io/library/nginx:1"))
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

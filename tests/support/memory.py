@@ -17,7 +17,7 @@ from controller.domain.errors import CorruptError, NotFoundError, RefusedError, 
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
-from controller.domain.reference import Reference, is_digest, parse
+from controller.domain.reference import HELD_PREFIX, Reference, is_digest, parse
 from controller.domain.space import Layer, Layers
 
 Fault = Callable[[str], None]
@@ -174,13 +174,17 @@ class MemoryRegistry:
         home.tags[tag] = index.digest
         return index
 
-    def holds(self, layer: bytes) -> bool:
-        """Whether a tag of some repository means an image with this layer, plain or as an engine packs it, and everything of it is there."""
+    def holds(self, layer: bytes, *, held: bool = True) -> bool:
+        """Whether a tag of some repository means an image with this layer, plain or as an engine packs it, and everything of it is there.
+
+        Without `held`, tags that only hold what was there before count for nothing.
+        """
         wanted = {digest_of(layer), digest_of(packed(layer))}
         return any(
             not wanted.isdisjoint(b.digest for b in each.blobs) and all(digest_of(home.blobs.get(b.digest, b"")) == b.digest for b in each.blobs)
             for home in self.repositories.values()
-            for digest in home.tags.values()
+            for tag, digest in home.tags.items()
+            if held or not tag.startswith(HELD_PREFIX)
             for each in (home.manifests[digest], *(home.manifests[child.digest] for child in home.manifests[digest].children))
         )
 
