@@ -43,7 +43,7 @@ def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds
         with locked(setup, state) as store:
             async with open_world(setup, store, actor=actor, fresh=True) as reconciler:
                 await reconciler.recover()
-                look = await reconciler.look(desired)
+                look = await reconciler.look(desired, part=True)
                 todo = part(look.plan, kinds)
                 with progress_on(console, len(todo.actions)) as progress:
                     return look, todo, await reconciler.apply(look, progress, only=todo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.cli.times import utc_time
 from controller.domain.actions import Action, HeldBack, image_of
 from controller.domain.status import Condition, ImageStatus, SetStatus
 
@@ -56,4 +57,10 @@ def image_row(image: ImageStatus) -> dict[str, Any]:
 
 
 def _condition_row(condition: Condition) -> dict[str, Any]:
-    return {"type": condition.type, "status": condition.status, "reason": str(condition.reason), "message": condition.message}
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": str(condition.reason),
+        "message": condition.message,
+        "lastTransitionTime": utc_time(condition.since),
+    }

@@ -402,8 +402,13 @@ class Store(Protocol):
         """They were looked over now."""
         ...
 
-    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
-        """By (set, image), since when each condition has the status that was seen now. What is not seen is forgotten."""
+    def transitions(
+        self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float, *, keep: bool = True
+    ) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        """By (set, image), since when each condition has the status that was seen now; another status, or a new one, has it from now on.
+
+        What is not seen is forgotten. Without `keep` nothing is written, and what was never kept has no time.
+        """
         ...
 
 

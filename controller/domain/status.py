@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired, DesiredImage, HostCopy
@@ -18,12 +18,13 @@ UNLISTED = "(unlisted)"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One observation of an image. `status` is "True", "False" or "Unknown"."""
+    """One observation of an image. `status` is "True", "False" or "Unknown", and so `since` then, in seconds since the epoch, if that is known."""
 
     type: str
     status: str
     reason: str
     message: str
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,27 @@ def assess(
     if unlisted or rest.actions or rest.held_back or not desired.sets:
         found.append(SetStatus(UNLISTED, rest, tuple(unlisted)))
     return tuple(found)
+
+
+Statuses = Mapping[tuple[str, str], Mapping[str, str]]
+"""By (set, image), the status of each condition."""
+
+
+def statuses(sets: Iterable[SetStatus]) -> Statuses:
+    """What is remembered of conditions, so that it is known since when they are so."""
+    return {(each.image_set, image.name): {c.type: c.status for c in image.conditions} for each in sets for image in each.images}
+
+
+def with_times(sets: Iterable[SetStatus], since: Mapping[tuple[str, str], Mapping[str, float]]) -> tuple[SetStatus, ...]:
+    """The same, each condition with since when it has its status."""
+    return tuple(
+        replace(each, images=tuple(replace(image, conditions=_timed(image, since.get((each.image_set, image.name), {}))) for image in each.images))
+        for each in sets
+    )
+
+
+def _timed(image: ImageStatus, since: Mapping[str, float]) -> tuple[Condition, ...]:
+    return tuple(Condition(c.type, c.status, c.reason, c.message, since.get(c.type)) for c in image.conditions)
 
 
 def _entries_by_set(desired: Desired) -> dict[str, dict[Target, DesiredImage]]:

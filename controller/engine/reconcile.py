@@ -15,7 +15,7 @@ from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
 from controller.domain.ports import Host
 from controller.domain.reference import Target
-from controller.domain.status import SetStatus, assess
+from controller.domain.status import SetStatus, assess, statuses, with_times
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.expand import Expander
 from controller.engine.held import held_in
@@ -128,15 +128,28 @@ class Reconciler:
         return await self._observer.hosts(desired)
 
     async def look(
-        self, desired: Desired, *, allow_deletes: int = 0, retries: Mapping[Target, float] | None = None, hosts: HostFacts | None = None
+        self,
+        desired: Desired,
+        *,
+        allow_deletes: int = 0,
+        retries: Mapping[Target, float] | None = None,
+        hosts: HostFacts | None = None,
+        part: bool = False,
     ) -> Look:
-        """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing. `hosts` as Observer.observe takes them."""
+        """observe, plan, guard, assess: what would be done, and how things stand. Changes nothing. `hosts` as Observer.observe takes them.
+
+        With `part` it is not all that the files ask for, so the times of conditions are not remembered.
+        """
         self._applier.begin()
         desired = await self._expander.expand(desired)
         seen = await self._observer.observe(desired, hosts=hosts)
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
-        return Look(desired, seen, plan, assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies))
+        sets = assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies)
+        return Look(desired, seen, plan, self._timed(sets, seen.now, keep=not part))
+
+    def _timed(self, sets: tuple[SetStatus, ...], now: float, *, keep: bool) -> tuple[SetStatus, ...]:
+        return with_times(sets, self._world.store.transitions(statuses(sets), now, keep=keep))
 
     async def look_at(self, desired: Desired, target: Target) -> Look:
         """The part of a look that is about one place in the registry. The others are asked for only where the cap on deletions decides."""
@@ -146,10 +159,11 @@ class Reconciler:
         copies = {place: found for place, found in copies_by_target(narrow, seen).items() if place == target}
         plan = guard(make_plan(narrow, seen, copies, only=target), narrow, seen)
         if plan.deletions:
-            whole = (await self.look(desired)).plan
+            whole = (await self.look(desired, part=True)).plan
             plan = Plan(tuple(row for row in whole.actions if row.target == target), tuple(row for row in whole.held_back if row.target == target))
         alone = replace(narrow, images=narrow.by_target.get(target, ()))
-        return Look(narrow, seen, plan, assess(alone, seen, plan, self._world.store.errors(), copies=copies))
+        sets = assess(alone, seen, plan, self._world.store.errors(), copies=copies)
+        return Look(narrow, seen, plan, self._timed(sets, seen.now, keep=False))
 
     async def explain(self, desired: Desired, target: Target) -> Explanation:
         """Why one image is where it is. Changes nothing."""

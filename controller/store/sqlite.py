@@ -239,10 +239,13 @@ class SqliteStore:
 
     # Conditions.
 
-    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
+    def transitions(
+        self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float, *, keep: bool = True
+    ) -> Mapping[tuple[str, str], Mapping[str, float]]:
         """By (set, image), since when each condition has the status that was seen now. One row an image, and only those that changed are written."""
-        if self._read_only:
-            return _since(seen, self._conditions(), now)[0]
+        if self._read_only or not keep:
+            known = self._conditions()
+            return _since({key: conditions for key, conditions in seen.items() if key in known}, known, now)[0]
         with self._guard:
             known = self._conditions()
             since, rows = _since(seen, known, now)
@@ -267,9 +270,9 @@ def _since(
         was: dict[str, list[Any]] = json.loads(known.get(key, "{}"))
         times = {kind: min(was[kind][1], now) if kind in was and was[kind][0] == status else now for kind, status in conditions.items()}
         since[key] = times
-        said = json.dumps({kind: [status, times[kind]] for kind, status in conditions.items()})
-        if said != known.get(key):
-            rows.append((*key, said))
+        said = {kind: [status, times[kind]] for kind, status in conditions.items()}
+        if said != was:
+            rows.append((*key, json.dumps(said)))
     return since, rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,28 @@ def test_status_as_json(work: Scene) -> None:
     after = wharf("status", "-o", "json", work.file, state=work.state)
     assert (after.code, after.json[0]["ready"]) == (0, True)
     assert all(image["inRegistry"] and image["digest"].startswith("sha256:") and image["lastError"] is None for image in after.json[0]["images"])
+
+
+def test_since_when_a_condition_is_so(work: Scene) -> None:
+    """By the looks of `apply` and `run`: a time changes only when the status does; a command that only looks keeps nothing."""
+
+    def ready(command: str = "status") -> tuple[str, str | None]:
+        images = wharf(command, "-o", "json", work.file, state=work.state).json[0]["images"]
+        (found,) = (each for each in images[0]["conditions"] if each["type"] == "Ready")
+        return found["status"], found["lastTransitionTime"]
+
+    assert ready() == ("False", None)
+    assert wharf("apply", work.file, state=work.state).code == 0
+    first = ready()
+    assert (first[0], str(first[1])[-1]) == ("True", "Z")
+    time.sleep(1.1)  # The times have whole seconds.
+    assert wharf("apply", work.file, state=work.state).code == 0
+    assert ready() == first
+    work.host = {"gracePeriod": "1h"}
+    work.build("cyroid/kali:1")
+    assert wharf("apply", work.file, state=work.state).code == 2
+    then = ready()
+    assert (then[0], str(then[1]) > str(first[1])) == ("False", True)
 
 
 def test_apply_as_json_keeps_progress_off_standard_output(work: Scene) -> None:

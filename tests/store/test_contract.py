@@ -244,4 +244,8 @@ def test_a_condition_keeps_its_time_while_its_status_stays(reopened: Reopen) -> 
     }
     assert reopened().transitions({key: waiting}, 30.0) == {key: {"Ready": 20.0, "InRegistry": 10.0}}
     assert reopened().transitions({other: ready}, 40.0) == {other: {"Ready": 40.0, "InRegistry": 40.0}}
+    assert reopened().transitions({other: waiting}, 40.0) == {other: {"Ready": 40.0, "InRegistry": 40.0}}
+    assert reopened().transitions({other: waiting}, 43.0) == {other: {"Ready": 40.0, "InRegistry": 40.0}}
+    assert reopened().transitions({other: ready}, 44.0) == {other: {"Ready": 44.0, "InRegistry": 40.0}}
+    assert reopened().transitions({key: ready, other: waiting}, 45.0, keep=False) == {other: {"Ready": 45.0, "InRegistry": 40.0}}
     assert reopened().transitions({other: ready}, 35.0) == {other: {"Ready": 35.0, "InRegistry": 35.0}}

@@ -126,12 +126,14 @@ def test_read_only_answers_and_keeps_nothing(tmp_path: Path) -> None:
         with closing(SqliteStore(path, read_only=True)) as reader:
             assert reader.first_seen("local", [("a", "x:1"), ("b", "x:2")], 5.0) == {("a", "x:1"): 1.0, ("b", "x:2"): 5.0}
             assert reader.first_seen("local", [("b", "x:2")], 9.0) == {("b", "x:2"): 9.0}
+            assert reader.transitions({("ranges", "x:1"): {"Ready": "True"}}, 5.0) == {}
             reader.set_engine("local", "engine-a")
             with pytest.raises(UsageError, match="for reading only"):
                 reader.open_push(PUSH)
             with pytest.raises(UsageError, match="for reading only"):
                 reader.record(DONE)
         assert writer.engine_of("local") is None
+        assert writer.transitions({("ranges", "x:1"): {"Ready": "True"}}, 6.0) == {("ranges", "x:1"): {"Ready": 6.0}}
         assert writer.first_seen("local", [("a", "x:1")], 9.0) == {("a", "x:1"): 1.0}
 
 

@@ -113,12 +113,16 @@ class MemoryStore:
     def set_last_sweep(self, at: float) -> None:
         self._swept = at
 
-    def transitions(self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float) -> Mapping[tuple[str, str], Mapping[str, float]]:
-        known = self._conditions
-        self._conditions = {}
+    def transitions(
+        self, seen: Mapping[tuple[str, str], Mapping[str, str]], now: float, *, keep: bool = True
+    ) -> Mapping[tuple[str, str], Mapping[str, float]]:
+        found: dict[tuple[str, str], dict[str, tuple[str, float]]] = {}
         for key, conditions in seen.items():
-            was = known.get(key, {})
-            self._conditions[key] = {
+            was = self._conditions.get(key, {})
+            found[key] = {
                 kind: (status, min(was[kind][1], now) if kind in was and was[kind][0] == status else now) for kind, status in conditions.items()
             }
-        return {key: {kind: at for kind, (_, at) in said.items()} for key, said in self._conditions.items()}
+        if not keep:
+            found = {key: said for key, said in found.items() if key in self._conditions}
+        self._conditions = found if keep else self._conditions
+        return {key: {kind: at for kind, (_, at) in said.items()} for key, said in found.items()}
