@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from controller.domain.actions import Action, Delete, HeldBack, Kind, Reason
 from controller.domain.case import Case
-from controller.domain.desired import Desired, HostCopy
+from controller.domain.desired import Desired, HostCopy, TagRule
 from controller.domain.observation import Brought, Observation, Present, Tombstone, Unknown
 from controller.domain.ports import AuditEntry
 from controller.domain.reference import DOCKER_IO, Reference, Target
+from controller.domain.tags import choose
 from controller.domain.texts import duration
 
 COMMANDS = frozenset({"push", "pull", "build", "import", "restore"})
@@ -73,9 +74,17 @@ def pruned(case: Case, in_doubt: str) -> Found:
 
 
 def _named(case: Case) -> bool:
-    """Whether `adopt` or `present` of a host names it, by whatever name a host can have for it."""
+    """Whether a rule for tags would choose it, or `adopt` or `present` of a host names it, by whatever name a host can have for it."""
+    if any(_would_choose(case, rule) for rule in case.desired.rules if rule.repository.registry_repository == case.target.repository):
+        return True
     names = tuple(_could_be_called(case.desired, case.target))
     return any(host.adopt.matches(*names) or not host.present.isdisjoint(names) for host in case.desired.hosts)
+
+
+def _would_choose(case: Case, rule: TagRule) -> bool:
+    """Were it listed upstream still. That it is listed no more is no word about it: the registry keeps what upstream takes away."""
+    chosen = {target.tag for target in case.desired.by_target if target.repository == case.target.repository}
+    return case.target.tag in choose({*chosen, case.target.tag}, rule.choice)
 
 
 def _could_be_called(desired: Desired, target: Target) -> Iterator[Reference]:

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from controller.domain.actions import Plan, Reason
-from controller.domain.desired import Deferred, Desired, DesiredHost
+from controller.domain.desired import Deferred, Desired, DesiredHost, TagRule
 from controller.domain.observation import Brought, HostState, Tombstone
 from controller.domain.plan import make_plan
 from controller.domain.policy import guard
 from controller.domain.ports import AuditEntry
 from controller.domain.pruning import brought
-from controller.domain.reference import Target
+from controller.domain.reference import Target, parse
 from controller.domain.spec import Ensure, Mode, OnConflict
+from controller.domain.tags import TagChoice
 from tests.domain.test_plan import brief
 from tests.support.builders import NOW, desired, engine, host, image, on_host, seen, sha
 
@@ -68,6 +69,16 @@ def test_what_was_adopted_from_a_domain_is_covered_by_its_name_there(name: str) 
     world = seen({LISTED: "web", f"{name}:1": "x"}, {"local": engine()}, brought=ours)
     assert brief(make_plan(wanted(host(adopt=[patterns[name]])), world)) == []
     assert brief(make_plan(wanted(host(adopt=["other/**"])), world)) == ["Delete Unlisted"]
+
+
+def test_a_tag_that_upstream_lists_no_more_is_kept_while_its_rule_would_choose_it() -> None:
+    """Of the newest two, the third one goes; one that upstream took away, and that would be among them, stays."""
+    rule = TagRule("ranges", "docker.io/library/alpine", parse("alpine"), TagChoice(semver=">=3", newest=2))
+    names = {tag: f"docker.io/library/alpine:{tag}" for tag in ("3.18", "3.19", "3.20", "3.21")}
+    want = desired([image(names["3.19"]), image(names["3.21"])], prune=True, rules=(rule,))
+    ours = {Target(*names[tag].rsplit(":", 1)): Brought(sha("m:x"), NOW, "") for tag in ("3.18", "3.20")}
+    plan = make_plan(want, seen(dict.fromkeys(names.values(), "x"), brought=ours))
+    assert [(action.kind, str(action.target)) for action in plan.actions if action.kind == "Delete"] == [("Delete", names["3.18"])]
 
 
 @pytest.mark.parametrize(
