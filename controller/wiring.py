@@ -141,6 +141,13 @@ def locked(setup: Setup, state: str | None) -> Iterator[Store]:
         yield store
 
 
+@contextmanager
+def recorded(setup: Setup, state: str | None) -> Iterator[Store]:
+    """The store, for a command that only appends to the audit trail: a controller may work on the Wharf meanwhile."""
+    with closing(SqliteStore(state_file(state, os.environ, setup.desired.wharf))) as store:
+        yield store
+
+
 def confirm_engines(setup: Setup, store: Store, names: Iterable[str]) -> None:
     """Forget which engines these hosts were: the next look takes what is there. UsageError for a name that is no host."""
     known = {host.name for host in setup.desired.hosts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,31 +16,35 @@ from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, UnreachableError, WharfError
-from controller.domain.ports import Advance
+from controller.domain.ports import Advance, Store
 from controller.domain.reference import Target, parse, parse_local
 from controller.domain.texts import size
 from controller.engine.exporting import Exporter
 from controller.engine.importing import Imported, Importer
 from controller.engine.manifests import Manifests
+from controller.engine.recording import record_import
 from controller.settings import files_or_default
-from controller.wiring import Locate, archive_to, image_archives, open_registry, place_of, read, repository_of
+from controller.wiring import Locate, archive_to, image_archives, open_registry, place_of, read, recorded, repository_of
 
 
-def import_(paths: Sequence[str], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...]) -> int:
-    """`wharf import`."""
+def import_(paths: Sequence[str], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...], state: str | None) -> int:
+    """`wharf import`. Where files name the Wharf, its audit trail tells of it; with a registry alone there is none."""
     target = parse_local(name) if name else None
     setup = None if registry else read(files_or_default(files))
 
-    async def work() -> int:
+    async def work(store: Store | None) -> int:
         async with open_registry(setup, registry) as found:
             await found.ping()
             importer = Importer(found, image_archives(), Manifests(), packing=Packing(compression))
             worst = Exit.OK
             for path in paths:
-                worst = max(worst, await _one(importer, path, target, place_of(setup, found)), key=_badness)
+                worst = max(worst, await _one(importer, path, target, place_of(setup, found), store), key=_badness)
             return worst
 
-    return run_to_end(work())
+    if setup is None:
+        return run_to_end(work(None))
+    with recorded(setup, state) as store:
+        return run_to_end(work(store))
 
 
 def export(name: str, out: Path | None, platform: str, registry: str | None, files: tuple[Path, ...]) -> int:
@@ -71,12 +76,14 @@ def _badness(code: Exit) -> int:
     return [Exit.OK, Exit.NOT_CONVERGED, Exit.USAGE, Exit.UNREACHABLE].index(code)
 
 
-async def _one(importer: Importer, path: str, name: Target | None, locate: Locate) -> Exit:
+async def _one(importer: Importer, path: str, name: Target | None, locate: Locate, store: Store | None) -> Exit:
     """One archive; what is wrong with it does not stop the next one."""
     worst = Exit.OK
     try:
         with _bar(path) as advance:
             async for done in importer.import_archive(path, name=name, locate=locate, advance=advance):
+                if store is not None:
+                    record_import(store, done, time.time())
                 _say(done)
                 if done.error is not None:
                     code = Exit.UNREACHABLE if isinstance(done.error, UnreachableError) else Exit.NOT_CONVERGED

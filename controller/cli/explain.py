@@ -15,7 +15,7 @@ from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit
 from controller.cli.history import audit_row, audit_table, short
 from controller.cli.loop import run_to_end
-from controller.cli.output import action_row, held_row, image_row
+from controller.cli.output import action_row, came_row, held_row, image_row
 from controller.cli.tables import HELD_SIGN, HELD_STYLE, SIGNS, STYLES
 from controller.cli.times import local_time, utc_time
 from controller.domain.desired import Desired
@@ -64,7 +64,7 @@ def explanation_row(told: Explanation) -> dict[str, Any]:
         "hosts": [_host_row(each) for each in told.hosts],
         "askedFor": [{"by": each.by, "name": each.name, "message": each.words} for each in told.asking],
         "source": told.offer or None,
-        "provenance": _came_row(told),
+        "provenance": came_row(told.came),
         "actions": [action_row(action) for action in told.plan.actions],
         "heldBack": [{**held_row(row), "until": utc_time(row.until)} for row in told.plan.held_back],
         "status": image_row(told.status) if told.status else None,
@@ -83,11 +83,6 @@ def _host_row(each: OnHost) -> dict[str, Any]:
         "usedBy": list(each.used_by),
         "unknown": each.unknown or None,
     }
-
-
-def _came_row(told: Explanation) -> dict[str, Any] | None:
-    came = told.came
-    return {"by": str(came.by), "message": came.words, "host": came.host or None, "at": utc_time(came.at)} if came else None
 
 
 def _show(console: Console, told: Explanation, desired: Desired) -> None:

@@ -152,12 +152,14 @@ _FILES = click.option(
     help="How plain layers are packed; engines before 23 can't read zstd.",
 )
 @_FILES
-def import_(paths: tuple[str, ...], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...]) -> int:
+@_STATE
+def import_(paths: tuple[str, ...], name: str | None, registry: str | None, compression: str, files: tuple[Path, ...], state: str | None) -> int:
     """Bring image archives into the registry: docker save or OCI layout, as tar, tar.gz, tar.zst or folder; `-` is standard input.
 
+    Unless --registry is given, `wharf history` of the files' Wharf tells of it. Works while `wharf run` does.
     Exit code 0: all imported; 2: an image failed; 1: a file or usage error; 3: the registry could not be reached.
     """
-    return archives.import_(paths, name, registry, compression, files)
+    return archives.import_(paths, name, registry, compression, files, state)
 
 
 @wharf.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 from controller.cli.times import utc_time
 from controller.domain.actions import Action, HeldBack, image_of
+from controller.domain.provenance import Came
 from controller.domain.status import Condition, ImageStatus, SetStatus
 
 
@@ -49,6 +50,7 @@ def image_row(image: ImageStatus) -> dict[str, Any]:
         "onHosts": list(image.on_hosts),
         "needsPush": image.needs_push,
         "digest": image.digest or None,
+        "provenance": came_row(image.came),
         "upstreamDigest": image.upstream_digest or None,
         "conditions": [_condition_row(condition) for condition in image.conditions],
         "lastError": image.last_error or None,
@@ -64,3 +66,8 @@ def _condition_row(condition: Condition) -> dict[str, Any]:
         "message": condition.message,
         "lastTransitionTime": utc_time(condition.since),
     }
+
+
+def came_row(came: Came | None) -> dict[str, Any] | None:
+    """How it came to the registry."""
+    return {"by": str(came.by), "message": came.words, "host": came.host or None, "at": utc_time(came.at)} if came else None

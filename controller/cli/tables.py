@@ -96,7 +96,7 @@ def show_status(console: Console, sets: Iterable[SetStatus]) -> None:
         state = ("ready", "green") if each.ready else ("not ready", "yellow")
         console.print(Text.assemble((each.image_set, "bold"), "  ", state))
         if each.images:
-            table = grid("", "image", "registry", "hosts", "digest", "state")
+            table = grid("", "image", "registry", "hosts", "digest", "by", "state")
             for image in each.images:
                 table.add_row(*_status_cells(image))
             console.print(table)
@@ -118,6 +118,7 @@ def _status_cells(image: ImageStatus) -> tuple[Text, ...]:
         Text(where),
         Text(", ".join(image.on_hosts) + (" (needs push)" if image.needs_push else "")),
         Text(image.digest.removeprefix("sha256:")[:12]),
+        Text(str(image.came.by) if image.came else ""),
         state,
     )
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from controller.documents.dump import scalar
 from controller.domain.observation import HostImage, HostState, StoreKind
-from controller.domain.reference import DOCKER_IO, Reference
+from controller.domain.reference import DOCKER_IO, HELD_PREFIX, Reference
 from controller.domain.spec import API_VERSION
 from controller.domain.texts import size
 
@@ -43,7 +43,7 @@ def _entries(state: HostState, frees: Mapping[str, int], address: str) -> Iterat
         first = ""
         for tag in image.tags:
             name, domain, left_out = _name(tag, image, state.store, address)
-            if name in seen:
+            if name in seen or tag.tag.startswith(HELD_PREFIX):
                 continue
             seen.add(name)
             freed = 0 if first else frees.get(image.id, image.size)

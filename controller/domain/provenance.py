@@ -32,7 +32,7 @@ class Provenance(StrEnum):
     """A person asked for this one image: `wharf push`, `wharf pull`, `wharf build`."""
     RESTORED = "Restored"
     UNRECORDED = "Unrecorded"
-    """The trail does not say: it was there before, or came by `wharf import`, which keeps no state, or by another tool."""
+    """The trail does not say: it was there before, or came by `wharf import --registry`, which keeps no state, or by another tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def provenance(digest: str, entry: DesiredImage | None, trail: Sequence[AuditEnt
     """How the manifest `digest`, which the tag means now, came to be there. `entry` is what a set says of it; the trail has the newest first."""
     brought = next((each for each in trail if not each.error and each.action in _BROUGHT and each.after == digest), None)
     if brought is None:
-        return Came(Provenance.UNRECORDED, "not recorded: it was there before, or came by `wharf import` or another tool")
+        return Came(Provenance.UNRECORDED, "not recorded: it was there before, or came by another tool or by `wharf import --registry`")
     by, words = _how(brought, entry)
     return Came(by, words, brought.host, brought.at)
 
@@ -60,6 +60,8 @@ def _how(brought: AuditEntry, entry: DesiredImage | None) -> tuple[Provenance, s
         case "Copy":
             upstream = f"copied from {source}" if isinstance(source, Reference) else "copied from where its host had pulled it"
             return (Provenance.COMMAND, f"{_copied(source)} by `wharf pull`") if brought.actor == "pull" else (Provenance.UPSTREAM, upstream)
+        case "Import" if brought.actor == "import":
+            return Provenance.ARCHIVE, "imported from an archive by `wharf import`"
         case "Import":
             return Provenance.ARCHIVE, f"imported from {source_words(source) if isinstance(source, ArchiveSource) else 'an archive'}"
         case "Build":

@@ -9,6 +9,8 @@ from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired, DesiredImage, HostCopy
 from controller.domain.observation import Absent, Fact, Held, Observation, Present, Unknown
 from controller.domain.plan import Copies, copies_by_target
+from controller.domain.ports import AuditEntry
+from controller.domain.provenance import Came, provenance
 from controller.domain.reference import Target
 from controller.domain.spec import Ensure
 
@@ -29,7 +31,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """Where one image is. `in_registry` and `needs_push` are None while that is Unknown."""
+    """Where one image is. `in_registry` and `needs_push` are None while that is Unknown; `came` is None while the registry does not have it."""
 
     name: str
     in_registry: bool | None
@@ -40,6 +42,7 @@ class ImageStatus:
     conditions: tuple[Condition, ...]
     last_error: str = ""
     next_retry: float | None = None
+    came: Came | None = None
 
     @property
     def ready(self) -> bool:
@@ -74,19 +77,24 @@ def assess(
     retries: Mapping[Target, float] | None = None,
     *,
     copies: Copies | None = None,
+    changes: Iterable[AuditEntry] = (),
 ) -> tuple[SetStatus, ...]:
-    """The status of every set, in the sets' order, and of what no set lists where there is any. `copies` as make_plan takes them."""
+    """The status of every set, in the sets' order, and of what no set lists where there is any. `copies` as make_plan takes them.
+
+    `changes` has the newest change of each image in the registry, by which it is known how it came.
+    """
     copies = copies_by_target(desired, seen) if copies is None else copies
     rows, plans, entries = _rows_by_target(plan), plan.by_set(), _entries_by_set(desired)
+    trail = {entry.image: entry for entry in changes}
     found: list[SetStatus] = []
     for name in desired.sets:
         images = (
-            _image(seen, target, entry, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {})
+            _image(seen, target, entry, copies.get(target, ()), rows.get(target, ()), errors.get(target, ""), retries or {}, trail)
             for target, entry in sorted(entries.get(name, {}).items())
         )
         found.append(SetStatus(name, plans.get(name, Plan()), tuple(images)))
     unlisted = [
-        _image(seen, target, None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {})
+        _image(seen, target, None, copies[target], rows.get(target, ()), errors.get(target, ""), retries or {}, trail)
         for target in sorted(copies.keys() - desired.by_target.keys())
     ]
     rest = plans.get("", Plan())
@@ -139,6 +147,7 @@ def _image(
     rows: Sequence[Action | HeldBack],
     error: str,
     retries: Mapping[Target, float],
+    trail: Mapping[str, AuditEntry],
 ) -> ImageStatus:
     held, offered = seen.registry.get(target), seen.offered.get(target)
     in_registry = None if held is None or isinstance(held, Unknown) else isinstance(held, Present)
@@ -153,7 +162,9 @@ def _image(
         _digest_changed(seen, target, digest, published),
     )
     hosts = tuple(sorted({copy.host.name for copy in copies}))
-    return ImageStatus(entry.name if entry else str(target), in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target))
+    name, changed = str(target), trail.get(str(target))
+    came = provenance(digest, entry, (changed,) if changed else ()) if digest else None
+    return ImageStatus(entry.name if entry else name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target), came)
 
 
 def _ready(ensure: Ensure | None, held: Fact[Held] | None, rows: Sequence[Action | HeldBack], error: str) -> Condition:

@@ -29,7 +29,7 @@ _REMEMBERED = 10_000
 class Imported:
     """What became of one image under one of its names. `title` is what the archive calls it, `target` None when it has no name.
 
-    `held` says that the tag meant it before, so that nothing was moved.
+    `held` says that the tag meant it before, so that nothing was moved; `replaces` is what it meant otherwise, "" for nothing.
     """
 
     title: str
@@ -38,6 +38,7 @@ class Imported:
     bytes: int = 0
     seconds: float = 0.0
     held: bool = False
+    replaces: str = ""
     note: str = ""
     error: WharfError | None = None
 
@@ -200,7 +201,7 @@ class Importer:
                 self._remember(blob, each)
             manifests = content.manifests or (_manifest(content.config, arrived),)
         except WharfError as error:
-            return [Imported(content.title, wish.target, note=content.note, error=error) for wish in job.wishes]
+            return [Imported(content.title, wish.target, replaces=wish.expected, note=content.note, error=error) for wish in job.wishes]
         return [await self._tagged(content, wish, arrived, manifests, arrivals) for wish in job.wishes]
 
     def _remember(self, blob: ArchivedBlob, arrived: Arrived) -> None:
@@ -214,7 +215,7 @@ class Importer:
     ) -> Imported:
         """One tag: everything is in its repository before the manifests are."""
         target, root = wish.target, manifests[-1]
-        said = Imported(content.title, target, root.digest, content.image.size, note=content.note)
+        said = Imported(content.title, target, root.digest, content.image.size, replaces=wish.expected, note=content.note)
         try:
             for each in arrived:
                 await arrivals.bring(each, target.repository)

@@ -145,7 +145,7 @@ class Reconciler:
         seen = await self._observer.observe(desired, hosts=hosts)
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
-        sets = assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies)
+        sets = assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies, changes=self._world.store.changes())
         return Look(desired, seen, plan, self._timed(sets, seen.now, keep=not part))
 
     def _timed(self, sets: tuple[SetStatus, ...], now: float, *, keep: bool) -> tuple[SetStatus, ...]:
@@ -162,7 +162,7 @@ class Reconciler:
             whole = (await self.look(desired, part=True)).plan
             plan = Plan(tuple(row for row in whole.actions if row.target == target), tuple(row for row in whole.held_back if row.target == target))
         alone = replace(narrow, images=narrow.by_target.get(target, ()))
-        sets = assess(alone, seen, plan, self._world.store.errors(), copies=copies)
+        sets = assess(alone, seen, plan, self._world.store.errors(), copies=copies, changes=self._world.store.changes())
         return Look(narrow, seen, plan, self._timed(sets, seen.now, keep=False))
 
     async def explain(self, desired: Desired, target: Target) -> Explanation:

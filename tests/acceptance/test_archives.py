@@ -17,7 +17,7 @@ import yaml
 from controller.domain.spec import API_VERSION
 from tests.acceptance.wharf import WHARF, Done, wharf
 from tests.support.archives import layer, saved, tar_of, written
-from tests.support.scene import publish, tags_of
+from tests.support.scene import Scene, publish, tags_of
 from tests.support.servers import EngineServer, RegistryServer, build_image, free_port
 
 
@@ -230,3 +230,22 @@ async def test_what_a_tag_meant_before_is_held(registry: RegistryServer, tmp_pat
     file = written(tmp_path / "a.tar", tar_of(saved({"cyroid/kali:1": [layer("one")]})))
     digest = _lines(run("import", "--registry", registry.url, file, home=tmp_path))["cyroid/kali:1"]
     assert await tags_of(registry, "cyroid/kali") == {"1": digest, f"wharf-held-{old.digest[7:19]}": old.digest}
+
+
+async def test_what_was_imported_is_recorded_where_files_name_the_wharf(scene: Scene) -> None:
+    """The trail tells who, what before and what after; what was there already is nothing; with a registry alone nothing is kept."""
+    scene.build("cyroid/kali:1")
+    archive, state = scene.folder / "kali.tar", scene.state
+    scene.engine.docker("save", "-o", str(archive), "cyroid/kali:1")
+    assert wharf("import", "--registry", scene.registry.url, "--name", "cyroid/other:1", archive, state=state).code == 0
+    assert not state.exists()
+    before = (await publish(scene.registry, "cyroid/kali", "1")).digest
+    for _ in range(2):
+        assert wharf("import", "-f", scene.file, archive, state=state).code == 0
+    (entry,) = wharf("history", "-o", "json", "-f", scene.file, state=state).json
+    digest = (await tags_of(scene.registry, "cyroid/kali"))["1"]
+    expected = ["import", "Import", "cyroid/kali:1", "Outdated", before, digest, None]
+    assert [entry[key] for key in ("actor", "action", "image", "reason", "before", "after", "error")] == expected
+    told = wharf("explain", "cyroid/kali:1", "-f", scene.file, state=state).out
+    assert "imported from an archive by `wharf import`" in told
+    assert wharf("restore", "cyroid/kali:1", "-f", scene.file, state=state).out == f"cyroid/kali:1 {before}\n"

@@ -68,12 +68,14 @@ def test_status_as_json(work: Scene) -> None:
     (entry,) = before.json
     kali, nginx = entry["images"]
     assert (kali["name"], kali["inRegistry"], kali["onHosts"], kali["needsPush"]) == ("cyroid/kali:1", False, ["local"], True)
+    assert kali["provenance"] is None
     assert (nginx["inRegistry"], nginx["onHosts"], nginx["needsPush"], nginx["digest"]) == (False, [], False, None)
     assert {condition["type"] for condition in kali["conditions"]} == {"Ready", "InRegistry", "HostClean", "DigestChanged"}
     assert yaml.safe_load(wharf("status", "-o", "yaml", work.file, state=work.state).out) == before.json
     assert wharf("apply", work.file, state=work.state).code == 0
     after = wharf("status", "-o", "json", work.file, state=work.state)
     assert (after.code, after.json[0]["ready"]) == (0, True)
+    assert [image["provenance"]["by"] for image in after.json[0]["images"]] == ["Listed", "Upstream"]
     assert all(image["inRegistry"] and image["digest"].startswith("sha256:") and image["lastError"] is None for image in after.json[0]["images"])
 
 

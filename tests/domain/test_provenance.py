@@ -25,6 +25,7 @@ BASE = image("tools/base:1", source="quay.io/org/base:v7")
         (None, "Copy", "pull", Provenance.COMMAND, "copied from upstream by `wharf pull`"),
         (image("a:1", source=ArchiveSource("/srv/a.tar")), "Import", "run", Provenance.ARCHIVE, "imported from /srv/a.tar"),
         (image("a:1", source=BuildSource("/srv/a", "local")), "Build", "run", Provenance.BUILD, "built on local of /srv/a"),
+        (None, "Import", "import", Provenance.ARCHIVE, "imported from an archive by `wharf import`"),
         (None, "Build", "build", Provenance.COMMAND, "built on local of a Dockerfile folder by `wharf build`"),
         (KALI, "Push", "apply", Provenance.LISTED, "pushed from local, as the set ranges lists it"),
         (None, "Push", "run", Provenance.ADOPTED, "adopted from local"),

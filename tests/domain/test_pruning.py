@@ -175,3 +175,11 @@ def test_the_words_say_what_to_do() -> None:
     world = seen({OLD: None}, {"local": engine(on_host("x", OLD))}, tombstones=STONES)
     (row,) = make_plan(desired([], [host(adopt=["cyroid/**"])]), world).held_back
     assert row.message == "the same image was deleted 1m40s ago: `wharf restore cyroid/kali:1`, list it in a set, or remove it from the host"
+
+
+def test_a_held_tag_on_a_host_is_nobodys_image() -> None:
+    """Somebody pulled it to look at it: it is not adopted; where `absent` names it, it leaves as any other copy."""
+    name = "127.0.0.1:5000/cyroid/kali:wharf-held-0123456789ab"
+    world = seen({"cyroid/kali:wharf-held-0123456789ab": "x"}, {"local": engine(on_host("x", name))})
+    assert brief(make_plan(desired([], [host(adopt=["cyroid/**"], absent=[])]), world)) == []
+    assert brief(make_plan(desired([], [host(adopt=["cyroid/**"], absent=["cyroid/**"])]), world)) == ["Evict TAG"]

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller.domain.actions import Reason
 from controller.domain.desired import Desired, Patterns
 from controller.domain.errors import RefusedError, UnreachableError
+from controller.domain.observation import Unknown
 from controller.domain.oci import Manifest
 from controller.domain.reference import HELD_PREFIX, Target, held_tag
 from controller.domain.spec import Ensure, Mode, OnConflict
@@ -370,7 +371,10 @@ class Keeping(RuleBasedStateMachine):
 
         self.world.fault = fault
         with suppress_killed():
-            self.world.reconcile(self.asked)
+            seen = self.world.reconcile(self.asked).before
+            facts = [*seen.seen.hosts.values(), *seen.seen.registry.values(), *seen.seen.offered.values()]
+            if any(isinstance(fact, Unknown) for fact in facts):
+                assert not any(action.reason is Reason.UNLISTED for action in seen.plan.actions)
         self.world.fault = lambda _: None
         if kill:
             self.world.restart()
