@@ -73,7 +73,7 @@ async def _earlier(setup: Setup, state: str | None, target: Target) -> tuple[Ear
 async def _restore(setup: Setup, state: str | None, target: Target, wanted: Wanted) -> tuple[tuple[Earlier, ...], Restored | None, Look | None]:
     """What there was to choose from, what was restored, and how things stand then."""
     with locked(setup, state) as store:
-        async with open_world(setup, store, actor="restore") as reconciler:
+        async with open_world(setup, store, actor="restore", fresh=True) as reconciler:
             restorer = Restorer(reconciler.world)
             candidates = () if wanted.to else await restorer.earlier(target)
             digest = meant(target, candidates, held=wanted.held, to=wanted.to)

@@ -88,7 +88,7 @@ async def test_what_upstream_would_bring_over_it_again_is_said(scene: Scene) -> 
     first = await publish(scene.internet, "library/nginx", "1")
     assert wharf("apply", scene.file, state=scene.state).code == 0
     await publish(scene.internet, "library/nginx", "1")
-    assert wharf("apply", scene.file, state=scene.state).code == 0
+    assert wharf("apply", "--refresh", scene.file, state=scene.state).code == 0
     done = restore(scene, "nginx:1")
     assert (done.code, await meaning(scene, "docker.io/library/nginx:1")) == (0, first.digest), done.err
     assert "the next pass brings something else over it again (Copy Outdated" in done.err
