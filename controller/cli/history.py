@@ -14,9 +14,11 @@ from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit
 from controller.cli.tables import SIGNS, STYLES, grid
 from controller.cli.times import local_time, utc_time
+from controller.domain.actions import Kind
 from controller.domain.naming import target_named
 from controller.domain.ports import AuditEntry
 from controller.domain.texts import size
+from controller.engine.sweep import EXPIRE
 from controller.settings import files_or_default
 from controller.wiring import read, stored
 
@@ -68,6 +70,7 @@ def audit_table(entries: Sequence[AuditEntry], *, images: bool) -> Table:
 
 def _what(entry: AuditEntry) -> Text:
     signs, styles = {str(kind): sign for kind, sign in SIGNS.items()}, {str(kind): style for kind, style in STYLES.items()}
+    signs[EXPIRE], styles[EXPIRE] = SIGNS[Kind.DELETE], STYLES[Kind.DELETE]
     sign = "✗" if entry.error else signs.get(entry.action, "+")
     return Text(f"{sign} {entry.action.lower()}", "red" if entry.error else styles.get(entry.action, "green"))
 
@@ -82,7 +85,7 @@ def _became(entry: AuditEntry) -> Text:
         return Text.assemble(f"{entry.reason}: ", (entry.error, "red"))
     if entry.action == "Evict":
         return Text(f"{entry.reason}: {short(entry.before)} left the host; the registry holds it as {short(entry.after)}")
-    change = " -> ".join(short(each) for each in (entry.before, entry.after or ("nothing" if entry.action == "Delete" else "")) if each)
+    change = " -> ".join(short(each) for each in (entry.before, entry.after or ("nothing" if entry.action in {Kind.DELETE, EXPIRE} else "")) if each)
     return Text(f"{entry.reason}: {change}" if change else entry.reason)
 
 

@@ -43,11 +43,11 @@ def restore(files: tuple[Path, ...], state: str | None, output: str, image: str,
     """`wharf restore`."""
     setup = read(files_or_default(files))
     target = target_named(setup.desired, image)
-    check_restorable(setup.desired, target)
     if wanted.listing:
         if wanted.to or wanted.held:
             raise UsageError("--list shows all there is: say it without --to and --held")
         return _list(output, target, run_to_end(_earlier(setup, state, target)))
+    check_restorable(setup.desired, target)
     if setup.desired.mode is Mode.OBSERVE:
         complaints().print(f"{target}: spec.mode is Observe, so nothing is restored")
         return Exit.NOT_CONVERGED

@@ -6,7 +6,7 @@ from controller.domain.actions import Delete
 from controller.domain.errors import MovedError, NotFoundError, RefusedError
 from controller.domain.observation import Tombstone
 from controller.domain.oci import INDEX_TYPES, Manifest
-from controller.domain.reference import Target, held_tag
+from controller.domain.reference import HELD_PREFIX, Target, held_tag
 from controller.engine.manifests import Manifests, identities
 from controller.engine.prove import hold
 from controller.engine.world import World
@@ -39,18 +39,21 @@ class Deleter:
 
     async def expire(self, place: Target, digest: str) -> None:
         """A held tag whose time is over. Errors as of delete()."""
-        if await self._still_means(place, digest):
+        if await self._still_means(place, digest, among_held=True):
             await self._registry.delete_tag(place.repository, place.tag)
 
-    async def _still_means(self, target: Target, digest: str) -> bool:
-        """Whether it means that, and may be deleted; False when it is gone already."""
+    async def _still_means(self, target: Target, digest: str, *, among_held: bool = False) -> bool:
+        """Whether it means that, and may be deleted; False when it is gone already.
+
+        An index that is only held forbids nothing, unless `among_held`: what is deleted is held from now on, so longer than that index.
+        """
         try:
             current = (await self._registry.resolve(target.repository, target.tag)).digest
         except NotFoundError:
             return False
         if current != digest:
             raise MovedError(f"{target}: the plan saw {digest[:19]} in the registry, it is {current[:19]} now: look again")
-        holder = await self._index_with(target.repository, target.tag, digest)
+        holder = await self._index_with(target, digest, among_held=among_held)
         if holder:
             raise RefusedError(f"deleting {target}", f"the index {target.repository}:{holder} references it", hint=f"delete {holder} first")
         return True
@@ -61,10 +64,11 @@ class Deleter:
         except NotFoundError:
             return identities((manifest,))  # An index of which a child is lost.
 
-    async def _index_with(self, repository: str, own: str, digest: str) -> str:
+    async def _index_with(self, target: Target, digest: str, *, among_held: bool) -> str:
         """The tag of an index that references the manifest, "" if there is none."""
+        repository = target.repository
         for tag in await self._registry.tags(repository):
-            if tag == own:
+            if tag == target.tag or (tag.startswith(HELD_PREFIX) and not among_held):
                 continue
             try:
                 found = await self._registry.resolve(repository, tag)

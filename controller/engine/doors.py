@@ -86,4 +86,4 @@ def _only(desired: Desired, image_set: str, image: DesiredImage, *hosts: Desired
     absent = [entry.image_set for entry in desired.by_target.get(image.target, ()) if entry.ensure is Ensure.ABSENT]
     if absent:
         raise UsageError(f"{image.name}: the set {absent[0]} says that it must be Absent")
-    return replace(desired, sets=(image_set,), images=(image,), hosts=hosts, rules=(), deferred=())
+    return replace(desired, sets=(image_set,), images=(image,), hosts=hosts, rules=(), deferred=(), prune=False)

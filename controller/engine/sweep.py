@@ -87,6 +87,8 @@ class Sweeper:
             except RemoteError as error:
                 log.info("%s is not swept now: %s", repository, error)
                 return
+            for gone in (place for place in since if place.repository == repository and place not in found):
+                self._world.store.let_go(gone)  # It was never made, or somebody else deleted it; if it is there after all, it counts anew.
             for place, (digest, alone) in found.items():
                 known = min(since.get(place, now), now)
                 if place in own or not alone or since.get(place) != known:

@@ -122,6 +122,7 @@ async def test_what_can_not_be_restored_says_why(kali: Scene) -> None:
     kali.images = [{"name": KALI, "ensure": "Absent"}]
     retired = restore(kali, KALI)
     assert (retired.code, "the set ranges says that it must be Absent" in retired.err) == (1, True)
+    assert restore(kali, KALI, "--list").code == 0
     kali.images, kali.spec = [{"name": KALI}], {"mode": "Observe"}
     assert restore(kali, KALI, "--to", first).code == 2
     kali.spec = {}

@@ -40,6 +40,19 @@ async def test_a_manifest_that_an_index_references_is_refused(scene: Scene) -> N
     assert await tags_of(scene.registry, "cyroid/retired") == {"1": child.digest, "all": index.digest}
 
 
+async def test_an_index_that_is_only_held_forbids_nothing(scene: Scene) -> None:
+    """It was deleted itself; what it references is held for longer than it is."""
+    index = await publish(scene.registry, "cyroid/retired", "all", platforms=["linux/amd64"])
+    async with client(scene.registry) as registry:
+        child = await registry.manifest("cyroid/retired", index.children[0].digest)
+        await registry.put_manifest("cyroid/retired", "1", child)
+    scene.images = [{"name": "cyroid/retired:all", "ensure": "Absent"}]
+    assert (await scene.apply()).after.converged
+    scene.images = [RETIRED]
+    assert (await scene.apply()).after.converged
+    assert await tags_of(scene.registry, "cyroid/retired") == {**held(index), **held(child)}
+
+
 async def test_a_retired_index_goes_and_leaves_its_children_manifests(scene: Scene) -> None:
     """The tag of an index is deleted alone, too."""
     index = await publish(scene.registry, "cyroid/retired", "1", platforms=["linux/amd64"])
