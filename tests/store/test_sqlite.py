@@ -243,3 +243,28 @@ def test_history_is_found_by_an_index(tmp_path: Path) -> None:
         store._db.set_trace_callback(None)
         (plan,) = store._db.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
         assert "SEARCH audit USING INDEX audit_by_image" in plan[3]
+
+
+def test_of_ten_thousand_images_only_those_that_changed_are_written(tmp_path: Path) -> None:
+    """A look at which nothing has changed writes nothing; one condition that has is one row."""
+    with closing(SqliteStore(tmp_path / "s")) as store:
+        seen = {("ranges", f"cyroid/image-{number}:1"): {"Ready": "True", "InRegistry": "True"} for number in range(10_000)}
+        store.transitions(seen, 1.0)
+        written = store._db.total_changes
+        assert store.transitions(seen, 2.0)["ranges", "cyroid/image-7:1"] == {"Ready": 1.0, "InRegistry": 1.0}
+        assert store._db.total_changes == written
+        store.transitions({**seen, ("ranges", "cyroid/image-7:1"): {"Ready": "False", "InRegistry": "True"}}, 3.0)
+        assert store._db.total_changes == written + 1
+
+
+def test_changes_are_found_by_an_index(tmp_path: Path) -> None:
+    """What each tag means was last changed by which entry: the trail, which only ever grows, is not read for it."""
+    with closing(SqliteStore(tmp_path / "s")) as store:
+        asked: list[str] = []
+        store._db.set_trace_callback(asked.append)
+        store.changes()
+        store.changes("cyroid/kali")
+        store._db.set_trace_callback(None)
+        plans = [" ".join(row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {each}").fetchall()) for each in asked]
+        assert "INDEX audit_of_changes" in plans[0]
+        assert "SEARCH audit USING INDEX" in plans[1]
