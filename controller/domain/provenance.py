@@ -15,6 +15,9 @@ from controller.domain.reference import Reference
 RESTORE = "Restore"
 """The audit trail's word for a tag that a person gave back what it meant before."""
 
+RESTORED_BY = "restore"
+"""The actor of `wharf restore`."""
+
 _BROUGHT = frozenset({Kind.COPY, Kind.PUSH, Kind.IMPORT, Kind.BUILD, RESTORE})
 
 
@@ -74,7 +77,7 @@ def _how(brought: AuditEntry, entry: DesiredImage | None) -> tuple[Provenance, s
         case "Push":
             return Provenance.ADOPTED, f"adopted from {brought.host}"
         case _:
-            return Provenance.RESTORED, "given back by `wharf restore`"
+            return Provenance.RESTORED, "given back by `wharf restore`" if brought.actor == RESTORED_BY else "listed again in its restore window"
 
 
 def _copied(source: Source | None) -> str:

@@ -15,6 +15,7 @@ from controller.domain.observation import Absent, Fact, Held, HostImage, HostSta
 from controller.domain.ports import JournalEntry, Registry
 from controller.domain.pruning import brought
 from controller.domain.reference import HELD_PREFIX, Target
+from controller.domain.spec import Ensure
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
 from controller.engine.offers import Offers
@@ -74,7 +75,7 @@ class Observer:
         ours = {target: each for target, each in ours.items() if target not in desired.by_target}
         tombstones = self._world.store.tombstones()
         held = await self._registry_facts(desired, copies, registry_error, now, only, ours)
-        held = {target: Absent(now) if _buried(target, fact, tombstones) else fact for target, fact in held.items()}
+        held = _without_buried(desired, held, tombstones, now)
         last_pushed = self._last_pushed(known)
         self._note_agreement(copies, hosts, held, last_pushed)
         offered = await self._offers.facts(desired, held, now)
@@ -316,11 +317,21 @@ def _with_times(host: str, fact: Fact[HostState], times: Mapping[tuple[str, str]
     return replace(fact, value=replace(fact.value, images=tuple(timed(image) for image in fact.value.images)))
 
 
-def _buried(target: Target, fact: Fact[Held], tombstones: Mapping[Target, Sequence[Tombstone]]) -> bool:
-    """Whether it is named by its digest, was deleted, and is only there until its restore window ends: the tag that holds it is its own."""
-    if not target.tag.startswith(HELD_PREFIX) or not isinstance(fact, Present):
-        return False
-    return any(stone.digest == fact.value.digest for stone in tombstones.get(target, ()))
+def _without_buried(
+    desired: Desired, facts: Mapping[Target, Fact[Held]], tombstones: Mapping[Target, Sequence[Tombstone]], now: float
+) -> dict[Target, Fact[Held]]:
+    """What is named by its digest has the tag that holds it for its own. Deleted, it is there until its restore window ends, and counts as absent.
+
+    Where a set lists it again, it is there again; a sweep notes that.
+    """
+    found = dict(facts)
+    for target, stones in tombstones.items():
+        fact = facts.get(target)
+        if not target.tag.startswith(HELD_PREFIX) or not isinstance(fact, Present) or fact.value.digest not in {each.digest for each in stones}:
+            continue
+        if all(entry.ensure is Ensure.ABSENT for entry in desired.by_target.get(target, ())):
+            found[target] = Absent(now)
+    return found
 
 
 async def _exists(registry: Registry, repository: str, identifier: str) -> bool:

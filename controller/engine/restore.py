@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from controller.domain.errors import NotFoundError, RemoteError, WharfError
 from controller.domain.ports import AuditEntry
-from controller.domain.provenance import RESTORE
+from controller.domain.provenance import RESTORE, RESTORED_BY
 from controller.domain.reference import Target
 from controller.domain.restoring import Earlier, earlier
 from controller.engine.bounded import bounded
@@ -82,5 +82,5 @@ class Restorer:
             return ""
 
     def _record(self, target: Target, before: str, after: str, seconds: float, error: str) -> None:
-        entry = AuditEntry(self._world.clock(), "restore", RESTORE, str(target), "", ASKED, before, after, 0, round(seconds, 3), error)
+        entry = AuditEntry(self._world.clock(), RESTORED_BY, RESTORE, str(target), "", ASKED, before, after, 0, round(seconds, 3), error)
         self._world.store.record(entry)

@@ -10,6 +10,7 @@ from controller.domain.desired import Desired
 from controller.domain.errors import NotFoundError, RemoteError, WharfError
 from controller.domain.observation import Held, HostImage, Observation, Present, StoreKind
 from controller.domain.ports import AuditEntry
+from controller.domain.provenance import RESTORE
 from controller.domain.reference import HELD_PREFIX, Target
 from controller.domain.spec import Ensure, Mode
 from controller.engine.bounded import bounded
@@ -76,7 +77,8 @@ class Sweeper:
     async def _look(self, desired: Desired, now: float) -> list[_Old]:
         """The old ones in every repository that is known; those that were not known before count from now."""
         since, changes, stones = self._world.store.held_since(), self._world.store.changes(), self._world.store.tombstones()
-        own = (_places(desired) | {_target(entry) for entry in changes if entry.action != "Delete"}) - stones.keys()
+        listed = _places(desired)
+        own = listed | ({_target(entry) for entry in changes if entry.action != "Delete"} - stones.keys())
         repositories = {target.repository for target in (*own, *since, *stones, *map(_target, changes))}
         repositories |= {rule.repository.registry_repository for rule in desired.rules}
         old: list[_Old] = []
@@ -90,6 +92,8 @@ class Sweeper:
             for gone in (place for place in since if place.repository == repository and place not in found):
                 self._world.store.let_go(gone)  # It was never made, or somebody else deleted it; if it is there after all, it counts anew.
             for place, (digest, alone) in found.items():
+                if place in listed and place in stones:
+                    self._revive(place, digest)
                 known = min(since.get(place, now), now)
                 if place in own or not alone or since.get(place) != known:
                     self._world.store.hold(place, now)
@@ -98,6 +102,11 @@ class Sweeper:
 
         await bounded(ask, repositories, _REPOSITORIES_AT_ONCE)
         return old
+
+    def _revive(self, place: Target, digest: str) -> None:
+        """An image that is named by its digest was deleted, and listed again while its tag was there still: it was not deleted after all."""
+        self._world.store.exhume(place, digest)
+        self._world.store.record(AuditEntry(self._world.clock(), self._actor, RESTORE, str(place), "", "Listed", "", digest, 0, 0.0, ""))
 
     async def _held_alone(self, repository: str) -> dict[Target, tuple[str, bool]]:
         """Each held tag of a repository: what it means, and whether no other tag means the same."""

@@ -31,6 +31,7 @@ BASE = image("tools/base:1", source="quay.io/org/base:v7")
         (None, "Push", "run", Provenance.ADOPTED, "adopted from local"),
         (KALI, "Push", "push", Provenance.COMMAND, "pushed from local by `wharf push`"),
         (KALI, "Restore", "restore", Provenance.RESTORED, "given back by `wharf restore`"),
+        (KALI, "Restore", "run", Provenance.RESTORED, "listed again in its restore window"),
     ],
 )
 def test_each_way_into_the_registry(entry: DesiredImage | None, action: str, actor: str, by: Provenance, words: str) -> None:

@@ -200,6 +200,25 @@ def test_what_is_named_by_its_digest_is_no_leftover() -> None:
         assert held_of(world) == {held_tag(digest)}
 
 
+def test_what_is_named_by_its_digest_and_listed_again_in_time_is_there_again() -> None:
+    """Upstream has lost it meanwhile; the restore window has not ended, so nothing has to be brought, and it stays for good."""
+    world = Worlds()
+    world.publish("nginx:1", "x")
+    digest = world.upstream.repositories["library/nginx"].tags["1"]
+    by_digest = replace(image(f"docker.io/library/nginx@{digest}"), target=Target("docker.io/library/nginx", held_tag(digest)))
+    world.publish("other:1", "other")
+    other = image("docker.io/library/other:1")
+    world.reconcile(wanted(by_digest, other))
+    passes(world, wanted(other, prune=True), 2)
+    assert world.store.tombstones()
+    world.upstream.repositories["library/nginx"].manifests.clear()
+    assert world.reconcile(wanted(by_digest, other)).after.converged
+    passes(world, wanted(by_digest, other), 1)
+    assert not world.store.tombstones()
+    passes(world, wanted(other, prune=True), 20)
+    assert held_of(world) == {held_tag(digest)}
+
+
 def test_a_clock_that_jumps_expires_nothing_at_once(overwritten: Worlds) -> None:
     """A year ahead and back: the first sweep after a long time deletes nothing; and what was noted in the future counts from now."""
     passes(overwritten, wanted(), 1)
