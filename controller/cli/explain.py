@@ -34,7 +34,7 @@ def explain(files: tuple[Path, ...], state: str | None, output: str, image: str)
 
     async def work() -> Explanation:
         with stored(setup, state) as store:
-            async with open_world(setup, store, actor="explain") as reconciler:
+            async with open_world(setup, store, actor="explain", fresh=True) as reconciler:
                 return await reconciler.explain(setup.desired, target)
 
     told = run_to_end(work())
