@@ -78,7 +78,9 @@ def migrating(desired: Desired, host: DesiredHost, order: Order, state: HostStat
         grace=0.0,
     )
     entries = (*listed, *own)
-    return replace(desired, sets=tuple(sorted({entry.image_set for entry in entries})), images=entries, hosts=(narrow,), rules=(), deferred=())
+    return replace(
+        desired, sets=tuple(sorted({entry.image_set for entry in entries})), images=entries, hosts=(narrow,), rules=(), deferred=(), prune=False
+    )
 
 
 @dataclass(frozen=True)

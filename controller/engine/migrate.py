@@ -87,7 +87,7 @@ class Migration:
         fact = await self._reconciler.host(name)
         state = fact.value if isinstance(fact, Present) else None
         desired = migrating(self._desired, host_named(self._desired, name), self._order, state)
-        look = await self._reconciler.look(desired, allow_deletes=allow_deletes, hosts={name: fact})
+        look = await self._reconciler.look(desired, allow_deletes=allow_deletes, hosts={name: fact}, part=True)
         seen = _seen(look)
         plan, copies = part_of(seen, self._order), seen.copies
         layers = await self._layers() if plan.deletions else {}
@@ -119,7 +119,7 @@ class Migration:
         won = freed(prepared.layers, gone_by(done, _state(prepared.look, self._order.host)))
         if stopped:
             return Report(prepared, outcomes, (), won, self._monotonic() - began, stopped=True)
-        look = await self._reconciler.look(prepared.look.desired)  # Success is what was read back (law 5).
+        look = await self._reconciler.look(prepared.look.desired, part=True)  # Success is what was read back (law 5).
         errors = {(outcome.action.target, name_of(outcome.action)): outcome.error for outcome in outcomes if outcome.error}
         stays = left(_seen(look), self._order, errors)
         return Report(prepared, outcomes, stays, won, self._monotonic() - began, unreachable=look.seen.unreachable)
@@ -134,7 +134,7 @@ class Migration:
             refused = {identity(outcome.action) for outcome in evictions if outcome.error}
             if not refused or len(refused) == len(evictions):
                 return
-            look = await self._reconciler.look(prepared.look.desired, allow_deletes=prepared.plan.deletions)
+            look = await self._reconciler.look(prepared.look.desired, allow_deletes=prepared.plan.deletions, part=True)
             again = (action for action in part_of(_seen(look), self._order).actions if isinstance(action, Evict) and action.basis not in AFTER)
             todo = Plan(tuple(action for action in again if identity(action) in refused))
 
