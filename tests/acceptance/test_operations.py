@@ -36,7 +36,7 @@ def metrics(port: int) -> dict[str, float]:
 def test_what_a_controller_tells_of_itself(scene: Scene) -> None:
     """Ready once a full look went well, not ready while the registry is silent; the figures are those of what was done; no label names an image."""
     port = free_port()
-    scene.spec = {"interval": "2s", "web": {"listen": f"127.0.0.1:{port}"}}
+    scene.spec = {"interval": "5s", "web": {"listen": f"127.0.0.1:{port}"}}
     scene.host = {"adopt": ["cyroid/**"], "absent": ["cyroid/**"]}
     scene.build(KALI)
     with running(scene.file, state=scene.state) as controller:
