@@ -88,7 +88,7 @@ check: setup ## lint, format, types, and the arrows of the house
 demo: setup servers ## show it all on this machine, in .wharf/; ends by itself and leaves nothing running
 	@$(BIN)/python -m demo $(ARGS)
 
-bench: NEED += skopeo
+bench: NEED += skopeo curl
 bench: setup servers ## measure, side by side with skopeo
 	@$(BIN)/python -m bench $(ARGS)
 

@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import archives, copying, latency, nothing_to_do, planning, pushing
+from bench import archives, copying, gateway, latency, nothing_to_do, planning, pushing
 
 BENCHMARKS = {
     "planning": planning.measure,
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "archives": archives.measure,
     "pushing": pushing.measure,
     "latency": latency.measure,
+    "gateway": gateway.measure,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -37,6 +38,8 @@ from controller.sources.writing import open_writer
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
+
+ClientT = TypeVar("ClientT", bound=RegistryClient)
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,10 @@ async def open_world(
 ) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
-
-        def client(url: str, domain: str, access: Access) -> RegistryClient:
-            registry = _client(url, domain, access, setup.base)
-            stack.push_async_callback(registry.close)
-            return registry
-
-        spec = setup.wharf
-        address = registry_address(spec)
-        registry = client(spec.registry.url, address, spec.registry)
-        upstreams = {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
-        own = _credentials(spec.registry, address, setup.base)
+        registry, upstreams = await stack.enter_async_context(open_registries(setup.wharf, setup.base, RegistryClient))
+        own = _credentials(setup.wharf.registry, registry.address, setup.base)
         hosts: dict[str, Host] = {}
-        tls = {each.name: _tls(each.tls, setup.base) for each in spec.hosts if each.tls}
+        tls = {each.name: _tls(each.tls, setup.base) for each in setup.wharf.hosts if each.tls}
         for host in setup.desired.hosts:
             hosts[host.name] = engine = DockerHost(host.name, host.engine, tls=tls.get(host.name), credentials=own)
             stack.push_async_callback(engine.close)
@@ -106,6 +100,21 @@ def _tls(files: TlsSpec, base: Path) -> Tls:
     return Tls(*(base / file if file else None for file in (files.ca_file, files.cert_file, files.key_file)))
 
 
+@asynccontextmanager
+async def open_registries(spec: WharfSpec, base: Path, kind: type[ClientT]) -> AsyncIterator[tuple[ClientT, Mapping[str, tuple[Registry, ...]]]]:
+    """The registry, and by domain the upstreams, mirrors first; closed at the end. `base` is where relative paths begin."""
+    async with AsyncExitStack() as stack:
+
+        def client(url: str, domain: str, access: Access) -> RegistryClient:
+            upstream = _client(url, domain, access, base, RegistryClient)
+            stack.push_async_callback(upstream.close)
+            return upstream
+
+        registry = _client(spec.registry.url, registry_address(spec), spec.registry, base, kind)
+        stack.push_async_callback(registry.close)
+        yield registry, {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
+
+
 def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:
     """Mirrors first, without the upstream's credentials: those belong to its own host (law 7)."""
     domain = upstream.domain
@@ -114,10 +123,10 @@ def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], R
     return (*mirrors, client(url, domain, upstream))
 
 
-def _client(url: str, domain: str, access: Access, base: Path) -> RegistryClient:
+def _client(url: str, domain: str, access: Access, base: Path, kind: type[ClientT]) -> ClientT:
     """A client with the credentials and the authority that a document names, or docker's for that domain."""
     ca_file = None if access.ca_file is None else base / access.ca_file
-    return RegistryClient(url, credentials=_credentials(access, domain, base), ca_file=ca_file)
+    return kind(url, credentials=_credentials(access, domain, base), ca_file=ca_file)
 
 
 def _credentials(access: Access, domain: str, base: Path) -> Credentials:
@@ -226,7 +235,7 @@ async def open_registry(setup: Setup | None, url: str | None) -> AsyncIterator[R
     """The registry of a URL, with docker's credentials for it; without one the setup's, with the setup's. Closed at the end."""
     if url is None and setup is not None:
         spec = setup.wharf
-        registry = _client(spec.registry.url, registry_address(spec), spec.registry, setup.base)
+        registry = _client(spec.registry.url, registry_address(spec), spec.registry, setup.base, RegistryClient)
     else:
         checked = _checked(url or "")
         registry = RegistryClient(checked, credentials=from_docker_config(checked.partition("//")[2]))

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from controller import __version__
 from controller.cli.errors import Exit, complaints
+from controller.cli.gateway import beside
 from controller.cli.loop import run_to_end
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import ending, progress_on
@@ -157,13 +158,17 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
             async def world(setup: Setup) -> AsyncIterator[Reconciler]:
                 await server.move(setup.wharf.web, setup.base)
                 await notices.address(recipients_of(setup))
-                async with open_world(setup, store, actor="run", remember=True) as reconciler:
+                async with open_world(setup, store, actor="run", remember=True) as reconciler, beside(setup, store, lambda: latest.desired):
                     yield reconciler
 
+            latest = first
+
             def load() -> Setup:
+                nonlocal latest
                 setup = read(paths)
                 if setup.desired.wharf != first.desired.wharf:
                     raise UsageError(f"the files hold the Wharf {setup.desired.wharf!r} now, this controller works on {first.desired.wharf!r}")
+                latest = setup
                 return setup
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))

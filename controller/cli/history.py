@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from controller.cli.commands import print_data, table_console
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, complaints
 from controller.cli.tables import SIGNS, STYLES, grid
 from controller.cli.times import local_time, utc_time
 from controller.domain.actions import Kind
 from controller.domain.naming import target_named
-from controller.domain.ports import AuditEntry
+from controller.domain.ports import PULL_THROUGH, AuditEntry
 from controller.domain.texts import size
 from controller.engine.sweep import EXPIRE
 from controller.settings import files_or_default
@@ -37,8 +36,40 @@ def history(files: tuple[Path, ...], state: str | None, output: str, image: str 
     elif entries:
         table_console().print(audit_table(entries, images=which is None))
     else:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"nothing was done yet{f' with {which}' if which else ''}, as far as is recorded")
+        complaints().print(f"nothing was done yet{f' with {which}' if which else ''}, as far as is recorded")
     return Exit.OK
+
+
+def pulls(files: tuple[Path, ...], state: str | None, output: str, limit: int) -> int:
+    """`wharf pulls`."""
+    setup = read(files_or_default(files))
+    with stored(setup, state) as store:
+        entries = store.history(limit=limit, action=PULL_THROUGH)
+    if output != "table":
+        print_data([pull_row(entry) for entry in entries], output)
+    elif entries:
+        table = grid("when", "image", "by", "size", "kept")
+        for entry in entries:
+            kept = Text(f"no: {entry.error}", "red") if entry.error else Text(f"yes, {short(entry.after)}", "green")
+            table.add_row(Text(local_time(entry.at)), Text(entry.image), Text(entry.host), Text(size(entry.bytes), justify="right"), kept)
+        table_console().print(table)
+    else:
+        complaints().print("nothing was pulled from the internet through the gateway yet")
+    return Exit.OK
+
+
+def pull_row(entry: AuditEntry) -> dict[str, Any]:
+    """One pull from the internet as plain data."""
+    return {
+        "at": utc_time(entry.at),
+        "image": entry.image,
+        "digest": entry.after or None,
+        "bytes": entry.bytes,
+        "client": entry.host,
+        "source": "internet",
+        "cachedToRegistry": not entry.error,
+        "error": entry.error or None,
+    }
 
 
 def audit_row(entry: AuditEntry) -> dict[str, Any]:

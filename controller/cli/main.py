@@ -15,13 +15,14 @@ import click
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, building, commands, doors, explain, history, logs
+from controller.cli import archives, building, commands, doors, explain, gateway, history, logs
 from controller.cli import migrate as migrating
 from controller.cli import restore as restoring
 from controller.cli import verify as verifying
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
 from controller.domain.errors import RemoteError, WharfError
+from controller.domain.spec import Who
 
 _PATHS = click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 _FILES = click.option(
@@ -267,6 +268,20 @@ def migrate(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int: 
     return migrating.migrate(files, state, migrating.Wanted(**said))
 
 
+@wharf.command("gateway")
+@click.option("--listen", default="127.0.0.1:5001", show_default=True, metavar="ADDR:PORT", help="Where to serve.")
+@click.option("--registry", required=True, metavar="URL", help="The registry that keeps everything.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="DOMAIN[=URL]", help="May be pulled through; default: docker.io, ghcr.io, quay.io.")
+@click.option("--htpasswd", type=click.Path(), help="Users and their passwords, as `htpasswd -B` writes them.")
+@click.option("--pull", type=click.Choice(list(Who)), help="Who may pull. Default: Anyone on a loopback address, else Users.")
+@click.option("--push", type=click.Choice(list(Who)), help="Who may push and delete. Default: the same.")
+@click.option("--redirect", is_flag=True, help="Send clients to the registry itself for blobs that it has.")
+@_STATE
+def gateway_(state: str | None, **options: Any) -> int:  # noqa: ANN401 - as declared above
+    """Serve one address for a registry and upstreams: push to it, pull through it. Needs no Docker socket."""
+    return gateway.gateway(gateway.Options(**options), state)
+
+
 @wharf.command("history")
 @click.argument("image", required=False)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="At most so many, the newest.")
@@ -327,6 +342,16 @@ def verify(
     Exit code 0: all is whole, or was made so; 2: something is broken; 1: a file or usage error; 3: the registry could not be reached.
     """
     return verifying.verify(files, state, verifying.Wanted(images, everything, repair, (rate or 0.0) * 1_000_000, output))
+
+
+@wharf.command()
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="At most so many, the newest.")
+@_OUTPUT
+@_FILES
+@_STATE
+def pulls(limit: int, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Show what was pulled from the internet through the gateway: which image, by whom, and whether it is kept."""
+    return history.pulls(files, state, output, limit)
 
 
 @wharf.command()

@@ -21,16 +21,12 @@ Advance = Callable[[int], None]
 """Told of bytes that moved since the last call."""
 
 
-class Registry(Protocol):
-    """One OCI registry. `identifier` is a tag or a digest."""
+class ReadableRegistry(Protocol):
+    """One OCI registry that is only read: an upstream, say. `identifier` is a tag or a digest."""
 
     @property
     def address(self) -> str:
         """host[:port], for people and for telling registries apart."""
-        ...
-
-    async def ping(self) -> None:
-        """Ask /v2/; raises when what answers is no registry or is not healthy."""
         ...
 
     async def resolve(self, repository: str, identifier: str) -> Descriptor:
@@ -41,16 +37,36 @@ class Registry(Protocol):
         """The manifest's bytes, hashed: by digest CorruptError when they are not what was asked for. At most MAX_MANIFEST bytes are read."""
         ...
 
+    def read_blob(self, repository: str, digest: str, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The blob's bytes from `start` on, in chunks, not decoded, not hashed here."""
+        ...
+
+    async def blob_size(self, repository: str, digest: str) -> int:
+        """The bytes of a blob, by one HEAD; NotFoundError when the registry says that it has none."""
+        ...
+
+    async def referrers(self, repository: str, digest: str) -> Manifest | None:
+        """The index of what refers to a manifest, by the referrers API; None where the registry lacks it (distribution-spec, "Listing Referrers")."""
+        ...
+
+    async def tags(self, repository: str) -> list[str]:
+        """All tags, every page; empty for a repository without any. Absence here is not absence: resolve() by name."""
+        ...
+
+
+class Registry(ReadableRegistry, Protocol):
+    """One OCI registry."""
+
+    async def ping(self) -> None:
+        """Ask /v2/; raises when what answers is no registry or is not healthy."""
+        ...
+
     async def put_manifest(self, repository: str, identifier: str, manifest: Manifest) -> None:
         """Write the bytes verbatim under a tag or a digest."""
         ...
 
     async def has_blob(self, repository: str, digest: str) -> bool:
         """Whether the registry says that it has the blob. No proof: only reading it is."""
-        ...
-
-    def read_blob(self, repository: str, digest: str, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The blob's bytes from `start` on, in chunks, not decoded, not hashed here."""
         ...
 
     async def write_blob(self, repository: str, blob: Descriptor, chunks: AsyncIterator[bytes], upload: str = "") -> None:
@@ -72,14 +88,6 @@ class Registry(Protocol):
         """Mount a blob from another repository of this registry; False means that it has to be uploaded."""
         ...
 
-    async def referrers(self, repository: str, digest: str) -> Manifest | None:
-        """The index of what refers to a manifest, by the referrers API; None where the registry lacks it (distribution-spec, "Listing Referrers")."""
-        ...
-
-    async def tags(self, repository: str) -> list[str]:
-        """All tags, every page; empty for a repository without any. Absence here is not absence: resolve() by name."""
-        ...
-
     async def catalog(self) -> list[str]:
         """All repositories, every page."""
         ...
@@ -90,6 +98,25 @@ class Registry(Protocol):
 
     async def close(self) -> None:
         """Give the connections back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A registry's answer to a request that was passed on; `chunks` are its body, to be read once."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: AsyncIterator[bytes]
+
+
+class Forwarder(Protocol):
+    """Passes requests of others on to the registry."""
+
+    def forward(
+        self, method: str, target: str, headers: Mapping[str, str], body: AsyncIterator[bytes] | None, scope: str
+    ) -> AbstractAsyncContextManager[Forwarded]:
+        """Send `target`, a path with its query, under our own credentials for `scope`. UnreachableError when there is no answer."""
         ...
 
 
@@ -303,6 +330,10 @@ class AuditEntry:
     error: str
 
 
+PULL_THROUGH = "PullThrough"
+"""The audit trail's word for what a client pulled from the internet through the gateway; `host` is then the client's address."""
+
+
 class Store(Protocol):
     """What must outlive a restart. Synchronous and quick; a few rows at a time."""
 
@@ -346,8 +377,8 @@ class Store(Protocol):
         """Append to the audit trail."""
         ...
 
-    def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
-        """The newest entries first."""
+    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
+        """The newest entries first: of one image, of one action, or all."""
         ...
 
     def set_error(self, target: Target, error: str, at: float) -> None:

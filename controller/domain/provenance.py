@@ -9,7 +9,7 @@ from typing import assert_never
 
 from controller.domain.actions import Kind
 from controller.domain.desired import ArchiveSource, BuildSource, DesiredImage, Source
-from controller.domain.ports import AuditEntry
+from controller.domain.ports import PULL_THROUGH, AuditEntry
 from controller.domain.reference import Reference
 
 RESTORE = "Restore"
@@ -18,7 +18,7 @@ RESTORE = "Restore"
 RESTORED_BY = "restore"
 """The actor of `wharf restore`."""
 
-_BROUGHT = frozenset({Kind.COPY, Kind.PUSH, Kind.IMPORT, Kind.BUILD, RESTORE})
+_BROUGHT = frozenset({Kind.COPY, Kind.PUSH, Kind.IMPORT, Kind.BUILD, RESTORE, PULL_THROUGH})
 
 
 class Provenance(StrEnum):
@@ -33,6 +33,8 @@ class Provenance(StrEnum):
     """No set lists it; `adopt` of a host named it."""
     COMMAND = "Command"
     """A person asked for this one image: `wharf push`, `wharf pull`, `wharf build`."""
+    PULLED_THROUGH = "PulledThrough"
+    """A client pulled it through the gateway."""
     RESTORED = "Restored"
     UNRECORDED = "Unrecorded"
     """The trail does not say: it was there before, or came by `wharf import --registry`, which keeps no state, or by another tool."""
@@ -70,12 +72,13 @@ def _how(brought: AuditEntry, entry: DesiredImage | None) -> tuple[Provenance, s
         case "Build":
             built = f"built on {brought.host} of {source.context if isinstance(source, BuildSource) else 'a Dockerfile folder'}"
             return (Provenance.COMMAND, f"{built} by `wharf build`") if brought.actor == "build" else (Provenance.BUILD, built)
+        case "PullThrough":
+            return Provenance.PULLED_THROUGH, f"pulled from the internet through the gateway, by {brought.host}"
         case "Push" if brought.actor == "push":
             return Provenance.COMMAND, f"pushed from {brought.host} by `wharf push`"
-        case "Push" if entry is not None:
-            return Provenance.LISTED, f"pushed from {brought.host}, as the set {entry.image_set} lists it"
         case "Push":
-            return Provenance.ADOPTED, f"adopted from {brought.host}"
+            listed = f"pushed from {brought.host}, as the set {entry.image_set} lists it" if entry else ""
+            return (Provenance.LISTED, listed) if listed else (Provenance.ADOPTED, f"adopted from {brought.host}")
         case _:
             return Provenance.RESTORED, "given back by `wharf restore`" if brought.actor == RESTORED_BY else "listed again in its restore window"
 

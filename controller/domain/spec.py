@@ -211,6 +211,58 @@ class Notify(Model):
     )
 
 
+class Who(StrEnum):
+    """Who may do something through the gateway."""
+
+    ANYONE = "Anyone"
+    USERS = "Users"
+    """The users of `htpasswdFile`."""
+
+
+class Redirect(StrEnum):
+    """What the gateway sends clients on to the registry behind it for."""
+
+    NONE = "None"
+    BLOBS = "Blobs"
+
+
+class GatewaySpec(Model):
+    """One address to push to and to pull through, served by `wharf run`."""
+
+    listen: Listen = Field(default="127.0.0.1:5001", description="Where it listens.")
+    redirect: Redirect = Field(
+        default=Redirect.NONE,
+        description="Blobs: clients are sent to `registry.url` for what it has. Faster, and goes around `pull` and `push`.",
+        strict=False,
+    )
+    htpasswd_file: FilePath | None = Field(default=None, description="Users and their passwords, as `htpasswd -B` writes them.")
+    pull: Who | None = Field(default=None, description="Who may pull. Default: Anyone on a loopback address, else Users.", strict=False)
+    push: Who | None = Field(default=None, description="Who may push and delete. Default: Anyone on a loopback address, else Users.", strict=False)
+
+    @model_validator(mode="after")
+    def _has_users(self) -> GatewaySpec:
+        if Who.USERS in {self.pull_by, self.push_by} and self.htpasswd_file is None:
+            raise MisfitError(
+                "htpasswdFile, as users may pull or push; or `pull: Anyone` and `push: Anyone`", f"{self.listen} without users", "htpasswdFile"
+            )
+        return self
+
+    @property
+    def pull_by(self) -> Who:
+        """Who may pull."""
+        return self.pull or self._by_default
+
+    @property
+    def push_by(self) -> Who:
+        """Who may push and delete."""
+        return self.push or self._by_default
+
+    @property
+    def _by_default(self) -> Who:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        return Who.ANYONE if host in {"localhost", "::1"} or host.startswith("127.") else Who.USERS
+
+
 def _default_upstreams() -> tuple[Upstream, ...]:
     return tuple(Upstream.model_validate({"domain": domain}) for domain in ("docker.io", "ghcr.io", "quay.io"))
 
@@ -237,6 +289,7 @@ class WharfSpec(Model):
     interval: Duration = Field(default=300.0, gt=0, description="The time between two full looks.")
     web: Web | None = Field(default=None, description="The HTTP server of `wharf run`; default: no port is opened.")
     notify: tuple[Notify, ...] = Field(default=(), description="Who is told when something goes wrong while `wharf run` works.", strict=False)
+    gateway: GatewaySpec | None = Field(default=None, description="One address to push to and to pull through; default: none is served.")
 
 
 class Build(Model):

@@ -10,7 +10,7 @@ from controller.domain.actions import Copy
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import Manifest
 from controller.domain.platforms import ATTESTATION_OF
-from controller.domain.ports import Advance, Registry
+from controller.domain.ports import Advance, ReadableRegistry, Registry
 from controller.domain.reference import Target
 from controller.engine.blobs import Blobs
 from controller.engine.manifests import Manifests
@@ -36,7 +36,7 @@ class Copier:
         self._blobs = Blobs(registry, sleep)
         self._referrers = Referrers(registry, manifests, self._blobs, replace_tag, monotonic)
 
-    async def copy(self, action: Copy, sources: Sequence[Registry], advance: Advance) -> str:
+    async def copy(self, action: Copy, sources: Sequence[ReadableRegistry], advance: Advance) -> str:
         """Do it, and give the digest that the target's tag means afterwards, as read back. Mirrors come first in `sources`.
 
         Raises MovedError when the target's tag is not what the plan saw, RemoteError for what a registry answered; RefusedError too when the image

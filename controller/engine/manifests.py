@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from controller.domain.errors import CorruptError
 from controller.domain.labels import label_of
 from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
-from controller.domain.ports import Registry
+from controller.domain.ports import ReadableRegistry
 
 _KEPT = 4096
 _KEPT_BYTES = 32 << 20
@@ -25,7 +25,7 @@ class Manifests:
         self._by_digest: _Kept[Manifest] = _Kept()
         self._configs: _Kept[bytes] = _Kept()
 
-    async def get(self, registry: Registry, repository: str, digest: str) -> Manifest:
+    async def get(self, registry: ReadableRegistry, repository: str, digest: str) -> Manifest:
         """The manifest of that digest; raises RemoteError when the registry can't show it."""
         known = self._by_digest.get(digest)
         if known is not None:
@@ -34,12 +34,12 @@ class Manifests:
         self._by_digest.put(digest, manifest, len(manifest.raw))
         return manifest
 
-    async def whole(self, registry: Registry, repository: str, digest: str) -> tuple[Manifest, ...]:
+    async def whole(self, registry: ReadableRegistry, repository: str, digest: str) -> tuple[Manifest, ...]:
         """The manifest and, for an index, its children."""
         manifest = await self.get(registry, repository, digest)
         return (manifest, *[await self.get(registry, repository, child.digest) for child in manifest.children])
 
-    async def config(self, registry: Registry, repository: str, config: Descriptor) -> bytes:
+    async def config(self, registry: ReadableRegistry, repository: str, config: Descriptor) -> bytes:
         """An image's config; CorruptError when its bytes are not what its digest says, or more than any config has."""
         known = self._configs.get(config.digest)
         if known is not None:
@@ -56,7 +56,7 @@ class Manifests:
         self._configs.put(config.digest, bytes(raw), len(raw))
         return bytes(raw)
 
-    async def label(self, registry: Registry, repository: str, whole: tuple[Manifest, ...], name: str) -> str:
+    async def label(self, registry: ReadableRegistry, repository: str, whole: tuple[Manifest, ...], name: str) -> str:
         """What the config of an image says under a label; "" when it says nothing, or when there are several configs."""
         configs = [manifest.config for manifest in whole if manifest.config]
         return label_of(await self.config(registry, repository, configs[0]), name) if len(configs) == 1 else ""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.platforms import check_single, choose
-from controller.domain.ports import Registry
+from controller.domain.ports import ReadableRegistry
 from controller.engine.manifests import Manifests
 
 
-async def wanted(manifests: Manifests, registry: Registry, repository: str, digest: str, platforms: Sequence[str]) -> Descriptor:
+async def wanted(manifests: Manifests, registry: ReadableRegistry, repository: str, digest: str, platforms: Sequence[str]) -> Descriptor:
     """Digest, media type and size of what the registry's tag will mean; of one child its manifest is not read.
 
     Reads the manifest, and for a single image its config. Raises RefusedError, which lists what there is, for a platform that is not there.
@@ -19,13 +19,13 @@ async def wanted(manifests: Manifests, registry: Registry, repository: str, dige
     return found if isinstance(found, Descriptor) else Descriptor(found.media_type, found.digest, len(found.raw))
 
 
-async def chosen(manifests: Manifests, registry: Registry, repository: str, digest: str, platforms: Sequence[str]) -> Manifest:
+async def chosen(manifests: Manifests, registry: ReadableRegistry, repository: str, digest: str, platforms: Sequence[str]) -> Manifest:
     """The same as a manifest: the child verbatim, the index itself, or a new one. Raises as wanted() does."""
     found = await _chosen(manifests, registry, repository, digest, platforms)
     return await manifests.get(registry, repository, found.digest) if isinstance(found, Descriptor) else found
 
 
-async def _chosen(manifests: Manifests, registry: Registry, repository: str, digest: str, platforms: Sequence[str]) -> Manifest | Descriptor:
+async def _chosen(manifests: Manifests, registry: ReadableRegistry, repository: str, digest: str, platforms: Sequence[str]) -> Manifest | Descriptor:
     manifest = await manifests.get(registry, repository, digest)
     if not platforms:
         return manifest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controller.domain.errors import CorruptError, RefusedError, RemoteError
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.ports import Registry
+from controller.domain.ports import ReadableRegistry, Registry
 from controller.engine.manifests import Manifests
 from controller.engine.prove import first_of
 
@@ -30,7 +30,7 @@ _HINT = "the image is not usable, or not meant for use"
 class Origin:
     """Where an image comes from. `name` is how people call it."""
 
-    registry: Registry
+    registry: ReadableRegistry
     repository: str
     name: str
 

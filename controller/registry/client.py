@@ -121,6 +121,14 @@ class RegistryClient(Sender):
         except NotFoundError:
             return False
 
+    async def blob_size(self, repository: str, digest: str) -> int:
+        """HEAD (end-2); RefusedError when the answer does not tell."""
+        async with self._sent("HEAD", _blob(repository, digest), scope=_pull(repository)) as response:
+            length = response.headers.get("Content-Length", "")
+        if is_page(response) or not length.isdecimal():
+            raise RefusedError(tried_by(response), "an answer that does not tell the blob's size")
+        return int(length)
+
     @asynccontextmanager
     async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         """GET (end-2), from a byte on (RFC 9110, 14.2); the chunks raise UnreachableError when the body breaks off or has another length."""

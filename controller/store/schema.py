@@ -19,7 +19,7 @@ _BUSY_SECONDS = 30
 _WAL_TRIES = 100
 _WAL_PAUSE = 0.02
 
-CHANGES = "error = '' AND action IN ('Copy', 'Push', 'Import', 'Build', 'Restore', 'Delete')"
+CHANGES = "error = '' AND action IN ('Copy', 'Push', 'Import', 'Build', 'Restore', 'PullThrough', 'Delete')"
 """The entries of the audit trail that tell what a tag means; an index of the schema serves this very condition."""
 
 _MIGRATIONS = (

@@ -155,10 +155,12 @@ class SqliteStore:
         )  # fmt: skip
         self._write(f"INSERT INTO audit ({_AUDIT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 - a constant
 
-    def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
-        """The newest entries first."""
-        which, values = ("", ()) if image is None else ("WHERE image = ?", (image,))
-        query = f"SELECT {_AUDIT} FROM audit {which} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
+    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
+        """The newest entries first: of one image, of one action, or all."""
+        asked = {"image": image, "action": action}
+        which = " AND ".join(f"{column} = ?" for column, value in asked.items() if value is not None) or "TRUE"
+        query = f"SELECT {_AUDIT} FROM audit WHERE {which} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
+        values = [value for value in asked.values() if value is not None]
         return [AuditEntry(*row) for row in self._rows(query, (*values, limit))]  # type: ignore[arg-type] # STRICT tables hold these types
 
     # What upstreams answered.

@@ -74,7 +74,7 @@ WHARFS = [
     ),
     (
         "gracePeriod: 10m",
-        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, keepHeld, limits, interval, web, notify",
+        "6:3: spec.gracePeriod: found the unknown field 'gracePeriod'; expected one of registry, upstreams, internet, refresh, immutableTags, hosts, mode, prune, keepHeld, limits, interval, web, notify, gateway",
     ),
     (
         "hosts: [{name: a, engine: env, grace_period: 10m}]",

@@ -30,6 +30,7 @@ BASE = image("tools/base:1", source="quay.io/org/base:v7")
         (KALI, "Push", "apply", Provenance.LISTED, "pushed from local, as the set ranges lists it"),
         (None, "Push", "run", Provenance.ADOPTED, "adopted from local"),
         (KALI, "Push", "push", Provenance.COMMAND, "pushed from local by `wharf push`"),
+        (None, "PullThrough", "gateway", Provenance.PULLED_THROUGH, "pulled from the internet through the gateway, by local"),
         (KALI, "Restore", "restore", Provenance.RESTORED, "given back by `wharf restore`"),
         (KALI, "Restore", "run", Provenance.RESTORED, "listed again in its restore window"),
     ],

@@ -89,6 +89,12 @@ class MemoryRegistry:
         self.fault("has_blob")
         return digest in self.repositories.get(repository, _Repository()).blobs
 
+    async def blob_size(self, repository: str, digest: str) -> int:
+        self.fault("blob_size")
+        if digest not in self.repositories.get(repository, _Repository()).blobs:
+            raise NotFoundError(f"HEAD {digest}", "404 BLOB_UNKNOWN")
+        return len(self.repositories[repository].blobs[digest])
+
     @asynccontextmanager
     async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         self.fault("read_blob")

@@ -60,8 +60,8 @@ class MemoryStore:
     def record(self, entry: AuditEntry) -> None:
         self._audit.append(entry)
 
-    def history(self, image: str | None = None, limit: int = 100) -> Sequence[AuditEntry]:
-        return [entry for entry in reversed(self._audit) if image in {None, entry.image}][:limit]
+    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
+        return [entry for entry in reversed(self._audit) if image in {None, entry.image} and action in {None, entry.action}][:limit]
 
     def set_error(self, target: Target, error: str, at: float) -> None:  # noqa: ARG002 - the time is kept for people
         self._errors[target] = error
