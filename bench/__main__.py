@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import archives, copying, gateway, latency, nothing_to_do, planning, pushing
+from bench import archives, copying, gateway, latency, nothing_to_do, planning, pushing, quiet
 
 BENCHMARKS = {
     "planning": planning.measure,
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "pushing": pushing.measure,
     "latency": latency.measure,
     "gateway": gateway.measure,
+    "quiet": quiet.measure,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\

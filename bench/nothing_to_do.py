@@ -98,12 +98,14 @@ def _used(servers: Servers) -> float:
 
 
 def _logged_requests(servers: Servers, command: list[str]) -> int:
-    def logged() -> int:
-        return sum(len(_REQUEST.findall(server.log.read_text(errors="replace"))) for server in servers)
-
-    before = logged()
+    before = logged_requests(servers)
     run(command)
-    return logged() - before
+    return logged_requests(servers) - before
+
+
+def logged_requests(servers: Servers) -> int:
+    """All requests so far, by the registries' access logs."""
+    return sum(len(_REQUEST.findall(server.log.read_text(errors="replace"))) for server in servers)
 
 
 @dataclass(frozen=True)
