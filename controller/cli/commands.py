@@ -33,6 +33,7 @@ from controller.engine.notices import Notices
 from controller.engine.reconcile import Look, Reconciler
 from controller.engine.run import Surroundings
 from controller.engine.run import run as keep_right
+from controller.engine.triggers import COMMAND, Wakeups
 from controller.settings import files_or_default
 from controller.web.operations import Operations
 from controller.web.server import Server
@@ -148,6 +149,8 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        wakeups = Wakeups()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wakeups.add, COMMAND)
         operations, notices = Operations(), Notices(first.desired.wharf)
         with locked(first, state) as store:
             confirm_engines(first, store, confirmed)
@@ -173,7 +176,8 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
 
             log.info("running: Wharf %s, every %g s and on changes of %s", first.desired.wharf, first.desired.interval, ", ".join(map(str, paths)))
             try:
-                await keep_right(Surroundings(load, world, paths, reports_to(operations, notices)), stop, allow_deletes=allow_deletes)
+                around = Surroundings(load, world, paths, reports_to(operations, notices), wakeups)
+                await keep_right(around, stop, allow_deletes=allow_deletes)
             finally:
                 await notices.close()
                 await server.close()

@@ -121,7 +121,10 @@ def apply(
 @_ALLOW
 @_CONFIRM
 def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirm_engine: tuple[str, ...]) -> int:
-    """Keep it right: at every interval and whenever a file changes, until SIGTERM or Ctrl-C."""
+    """Keep it right: at once when something changes, and at every interval, until SIGTERM or Ctrl-C.
+
+    SIGHUP asks for a full look now, at which every upstream is asked.
+    """
     return commands.run(files, state, allow_deletes, confirm_engine)
 
 

@@ -24,6 +24,10 @@ class Expander:
         self._world = world
         self._listings: dict[Reference, tuple[float, list[str]]] = {}
 
+    def forget_all(self) -> None:
+        """The next look lists every repository anew; one that can't be listed then keeps its last known tags."""
+        self._listings = {repository: (float("-inf"), tags) for repository, (_, tags) in self._listings.items()}
+
     async def expand(self, desired: Desired) -> Desired:
         """The same with the images that its rules choose now. What could not be listed keeps its last known tags, and says so."""
         if not desired.rules:

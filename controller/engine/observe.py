@@ -105,6 +105,12 @@ class Observer:
         self._remembered.pop(target, None)
         self._read_back.pop(target, None)
 
+    def forget_all(self) -> None:
+        """The next look asks for everything, of upstreams too."""
+        self._remembered.clear()
+        self._read_back.clear()
+        self._offers.forget_all()
+
     def _now(self, desired: Desired) -> float:
         """Seconds since the epoch. When the clock was set forward, each grace period begins anew, so that none ends before its time."""
         now, passed = self._world.clock(), self._monotonic()

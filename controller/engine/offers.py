@@ -48,6 +48,10 @@ class Offers:
         self._answers: dict[Lookup, Present[Held]] = {} if fresh else dict(world.store.lookups())
         self._origins: dict[Reference, Origin] = {}
 
+    def forget_all(self) -> None:
+        """The next look asks every upstream."""
+        self._answers.clear()
+
     async def facts(self, desired: Desired, held: Mapping[Target, Fact[Held]], now: float) -> dict[Target, Fact[Held]]:
         """What is offered for each place that was looked at in the registry, and whose source has to be asked."""
         facts: dict[Target, Fact[Held]] = {}

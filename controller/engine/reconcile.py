@@ -97,6 +97,11 @@ class Reconciler:
         """What is remembered of this place in the registry may be old."""
         self._observer.forget(target)
 
+    def forget_all(self) -> None:
+        """Nothing counts that is remembered of the registry or of upstreams: the next look asks everybody."""
+        self._observer.forget_all()
+        self._expander.forget_all()
+
     async def work_on(
         self, desired: Desired, target: Target, hosts: HostFacts, progress: Progress, *, delete: bool = True, prune: bool = False
     ) -> Worked:

@@ -15,7 +15,7 @@ from controller.domain.desired import Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.engine.reconcile import Reconciler
 from controller.engine.shift import Reports, Shift
-from controller.engine.triggers import FileWatch, Wakeups
+from controller.engine.triggers import COMMAND, FileWatch, Wakeups
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,13 @@ AskedT = TypeVar("AskedT", bound=Asked)
 
 @dataclass(frozen=True)
 class Surroundings(Generic[AskedT]):
-    """What a running controller is given: how to read the files, how to open the world for what they say, and where to tell what happens."""
+    """What a running controller is given: how to read the files, how to open the world for what they say, where to tell what happens, and who wakes it."""
 
     load: Callable[[], AskedT]
     open_world: Callable[[AskedT], AbstractAsyncContextManager[Reconciler]]
     paths: Sequence[Path]
     reports: Reports
+    wakeups: Wakeups
     jitter: Callable[[], float] = random.random
 
 
@@ -58,7 +59,7 @@ async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_delete
     A file that breaks later leaves the last good one in force, and is told. Raises UsageError only for the first reading.
     """
     asked = around.load()
-    wakeups = Wakeups()
+    wakeups = around.wakeups
     files = FileWatch(around.paths, wakeups)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(files.run())
@@ -88,6 +89,9 @@ async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, file
         reasons = {"files"}
         while reasons == {"files"}:
             reasons = await wakeups.wait(min(interval, soon or interval))
+            if COMMAND in reasons:
+                log.info("asked to look at everything now")
+                shift.look_anew()
             if "files" in reasons and (reread := _reread(around, asked)) != asked:
                 if not reread.same_world(asked):
                     return reread

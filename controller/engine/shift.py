@@ -98,6 +98,10 @@ class Shift:
                 self._reconciler.forget(target)
                 self._queue.hint(target)
 
+    def look_anew(self) -> None:
+        """At the next look nothing counts that was remembered of the registry or of upstreams."""
+        self._reconciler.forget_all()
+
     async def look(self) -> float | None:
         """A full look: every image that has to be worked on is due. Gives the seconds until the next look, where that is due before the interval."""
         # Each host's own facts are kept: that two of them are one engine must be seen at every look, not once.

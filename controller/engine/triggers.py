@@ -12,8 +12,12 @@ _FILE_OF_AN_IMAGE = 2
 """How deep in a catalog its images' files are."""
 
 
+COMMAND = "command"
+"""Somebody asks for a full look now, at which nothing counts that was remembered."""
+
+
 class Wakeups:
-    """Reasons to look again, merged until somebody waits for them: the seam where host events and a work queue come in."""
+    """Reasons to look again, merged until somebody waits for them."""
 
     def __init__(self) -> None:
         self._reasons: set[str] = set()

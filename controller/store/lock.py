@@ -63,7 +63,8 @@ class ControllerLock:
         holder = f"process {pid} has held {self._path} since {since}" if since else f"another process holds {self._path}"
         return LockedError(
             f"another controller works on this Wharf already: {holder}. "
-            f"Let it do the work, or stop it{f' (kill {pid})' if since else ''}; the lock is free as soon as it has ended"
+            f"Let it do the work{f' (kill -HUP {pid} lets it look at everything now)' if since else ''}, "
+            f"or stop it{f' (kill {pid})' if since else ''}; the lock is free as soon as it has ended"
         )
 
     def _unusable(self, error: OSError) -> UsageError:

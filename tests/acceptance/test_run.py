@@ -26,6 +26,19 @@ async def test_it_follows_the_file(scene: Scene) -> None:
     assert set(await tags_of(scene.registry, "docker.io/library/nginx")) == {"1"}
 
 
+async def test_it_looks_at_everything_when_asked(scene: Scene) -> None:
+    """SIGHUP: upstreams are asked for what they were asked within `refresh`, long before the interval."""
+    scene.spec, scene.images = {"interval": "1h"}, [{"name": "docker.io/library/nginx:1"}]
+    await publish(scene.internet, "library/nginx", "1")
+    with running(scene.file, state=scene.state) as controller:
+        seen = controller.wait_for("✓ + copy docker.io/library/nginx:1")
+        moved = await publish(scene.internet, "library/nginx", "1")
+        controller.process.send_signal(signal.SIGHUP)
+        controller.wait_for("✓ + copy docker.io/library/nginx:1", after=seen)
+        assert controller.end() == 0
+    assert (await tags_of(scene.registry, "docker.io/library/nginx"))["1"] == moved.digest
+
+
 async def test_a_broken_file_keeps_the_last_good_one_in_force(scene: Scene) -> None:
     """It is told with its place, work goes on by the last good one, and the mended file is taken up."""
     scene.spec, scene.images = {"interval": "2s"}, [{"name": "cyroid/kali:1"}]
