@@ -43,7 +43,7 @@ AskedT = TypeVar("AskedT", bound=Asked)
 
 @dataclass(frozen=True)
 class Surroundings(Generic[AskedT]):
-    """What a running controller is given: how to read the files, how to open the world for what they say, where to tell what happens, and who wakes it."""
+    """What a running controller is given: how to read the files, how to open the world for what they say, where to tell it, and who wakes it."""
 
     load: Callable[[], AskedT]
     open_world: Callable[[AskedT], AbstractAsyncContextManager[Reconciler]]
