@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Self
 
@@ -171,13 +171,20 @@ def _curve(memory: list[int]) -> str:
     return ", ".join(f"{memory[at * (len(memory) - 1) // 9] / 1e6:.1f}" for at in range(10))
 
 
+def _trail(scene: Scene) -> list[str]:
+    """All that the controller did, for whoever looks for an image that is missed."""
+    with closing(SqliteStore(scene.state, read_only=True)) as store:
+        return [str(entry) for entry in reversed(store.history(limit=100_000))]
+
+
 def _account_for_all(scene: Scene, people: People, seed: int) -> None:
     registry = accounts.in_registry(scene.registry)
     on_hosts = {name: accounts.on_host(engine) for name, engine in people.hosts.items()}
     anywhere = set().union(*on_hosts.values())
     lost = people.made - people.taken - registry.keys() - anywhere
-    diary = [line for line in people.diary if any(word in line for word in lost)]
-    assert not lost, "\n".join([f"seed {seed}: lost {lost}", *diary])
+    told = people.diary
+    diary = [line for at, line in enumerate(told) if any(word in each for word in lost for each in told[max(0, at - 4) : at + 5])]
+    assert not lost, "\n".join([f"seed {seed}: lost {lost}", *diary, *_trail(scene)])
     tags = {tag for places in registry.values() for tag in places}
     given = {"1", "2", "3"} | people.made
     assert all(tag in given or tag.startswith(HELD_PREFIX) for tag in tags), f"seed {seed}: {tags - given}"
