@@ -19,7 +19,7 @@ from tests.acceptance.wharf import wharf
 from tests.support.scene import Scene, client, tags_of
 from tests.support.servers import RegistryServer
 
-KILLS = int(os.environ.get("WHARF_KILLS", "30"))
+KILLS = int(os.environ.get("WHARF_KILLS", "20"))
 UNDISTURBED = 20
 """After so many kills one is left to end, to know how long the work takes by now."""
 
