@@ -167,6 +167,17 @@ class Host(Protocol):
         """Remove a tag, or an image by Id with its last tag; never forced, parents kept. RefusedError on 409: in use, or more than one tag."""
         ...
 
+    async def untag(self, reference: str, image_id: str) -> None:
+        """Take a name off an image. Nothing is ever deleted by it, whatever the name means by then: who gets it at the same moment keeps it.
+
+        MovedError when the name means another image, NotFoundError when it means none.
+        """
+        ...
+
+    async def tidy(self) -> None:
+        """Remove what a kill left of untag()."""
+        ...
+
     async def push(self, reference: str, advance: Advance) -> None:
         """Push a tag to the registry that its name says. Errors in the stream raise; that none came proves nothing: read it back."""
         ...

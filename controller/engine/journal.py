@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
-from controller.domain.errors import NotFoundError, RefusedError, RemoteError, UnprovenError
+from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError
 from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Held, HostImage, StoreKind
 from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
@@ -107,7 +108,8 @@ async def _remove_tag(host: Host, entry: JournalEntry) -> bool:
     if len(there.tags) < 2:  # noqa: PLR2004 - ours and at least one of the operator's
         log.info("%s is the last name of %s on %s: it stays", entry.reference, entry.image_id[:19], host.name)
         return False
-    await host.remove(entry.reference)
+    with suppress(MovedError):  # Somebody's by now.
+        await host.untag(entry.reference, entry.image_id)
     return True
 
 

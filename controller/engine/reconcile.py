@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,8 @@ from controller.engine.push import Pusher
 from controller.engine.sweep import Sweeper
 from controller.engine.workqueue import LONGEST_PAUSE
 from controller.engine.world import Clock, World
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,14 @@ class Reconciler:
         async with asyncio.TaskGroup() as group:
             for name in self._world.hosts:
                 group.create_task(self._recover(name))
+                group.create_task(self.tidy(name))
+
+    async def tidy(self, name: str) -> None:
+        """Remove what a kill left on a host that is nobody's image."""
+        try:
+            await self._world.hosts[name].tidy()
+        except RemoteError as error:
+            log.debug("%s is not tidied now: %s", name, error)
 
     async def _recover(self, name: str, only: Target | None = None) -> None:
         if not self._world.store.open_pushes():

@@ -14,10 +14,11 @@ from controller.domain.reference import Reference
 async def remove(host: Host, image: HostImage, tag: Reference, detail: ImageDetail, tried: str) -> None:
     """Take `tag` off the image, as it was seen a moment ago; its last name goes by Id.
 
-    Raises UnprovenError when the engine deleted more than that, RefusedError when it refuses (in use), RemoteError for other answers.
+    Raises UnprovenError when the engine deleted more than that, MovedError when the tag means another image by now, RefusedError when the engine
+    refuses (in use), RemoteError for other answers.
     """
     if len(image.tags) > 1:
-        _check(tried, await host.remove(str(tag)), allowed=frozenset())
+        await host.untag(str(tag), image.id)
         return
     for reference in image.repo_digests:
         # An Id that several repositories know by digest answers 409: those names go first, the content stays with the tag.

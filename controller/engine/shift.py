@@ -69,6 +69,7 @@ class Shift:
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(self._watch.watch(name)) for name in self._reconciler.engines]
             watching.append(group.create_task(self._sources.run()))
+            watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work())

@@ -21,6 +21,7 @@ from controller.domain.observation import HostState
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import DOCKER_IO, split_domain
 from controller.domain.space import Layers
+from controller.hosts import standin
 from controller.hosts.building import Build
 from controller.hosts.events import Events
 from controller.hosts.failures import told
@@ -75,6 +76,7 @@ class DockerHost:
         self._local = threading.local()
         self._clients: list[Client] = []
         self._building = asyncio.Lock()
+        self._untagging = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -114,6 +116,16 @@ class DockerHost:
     async def remove(self, image: str) -> Removal:
         """Remove a tag or an Id; never forced, parents kept."""
         return removal(await self._do(f"removing {_brief(image)}", lambda client: client.remove_image(image, force=False, noprune=True)))
+
+    async def untag(self, reference: str, image_id: str) -> None:
+        """Take a name off an image, as standin.py does it."""
+        async with self._untagging:
+            await self._do(f"taking {reference} off", lambda client: standin.take_off(client, reference, image_id))
+
+    async def tidy(self) -> None:
+        """Remove what a kill left of untag()."""
+        async with self._untagging:
+            await self._do("tidying up", lambda client: standin.tidy(client, client.images()))
 
     async def push(self, reference: str, advance: Advance) -> None:
         """Push a tag; errors in the engine's stream raise. Cancelling ends the engine's push too."""

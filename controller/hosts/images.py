@@ -14,6 +14,7 @@ from controller.domain.observation import HostImage, StoreKind
 from controller.domain.ports import ImageDetail, Removal
 from controller.domain.reference import Reference, is_digest, parse
 from controller.domain.space import Layer
+from controller.hosts import standin
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def store_kind(info: Mapping[str, Any]) -> StoreKind:
 
 
 def host_images(images: Iterable[Mapping[str, Any]], containers: Sequence[Mapping[str, Any]]) -> tuple[HostImage, ...]:
-    """The images of /images/json with the containers of /containers/json?all=1 that use them, sorted by Id."""
+    """The images of /images/json with the containers of /containers/json?all=1 that use them, sorted by Id; without our own stand-ins."""
     by_id: dict[str, list[str]] = {}
     by_name: dict[str, list[str]] = {}
     for container in containers:
@@ -39,7 +40,8 @@ def host_images(images: Iterable[Mapping[str, Any]], containers: Sequence[Mappin
         for known in {str(container.get("ImageID", "")), _manifest_of(container)} - {""}:
             by_id.setdefault(known, []).append(name)
         by_name.setdefault(_canonical(str(container.get("Image", ""))), []).append(name)
-    return tuple(sorted((_image(each, by_id, by_name) for each in images), key=lambda image: image.id))
+    theirs = (each for each in images if each["Id"] not in standin.IDS)
+    return tuple(sorted((_image(each, by_id, by_name) for each in theirs), key=lambda image: image.id))
 
 
 def _image(said: Mapping[str, Any], by_id: Mapping[str, list[str]], by_name: Mapping[str, list[str]]) -> HostImage:

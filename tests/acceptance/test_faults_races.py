@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Callable
+
+import pytest
 
 from tests.acceptance.behind import said_by
 from tests.acceptance.wharf import running
@@ -14,6 +17,13 @@ from tests.support.scene import Scene, tags_of
 
 KALI = "cyroid/kali:1"
 PULLS = 12
+MOMENTS = (
+    r"POST \S+/images/load",
+    r"POST \S+/images/sha256:\w+/tag\S+repo=docker.io",
+    r"DELETE \S+/images/sha256:",
+    r"GET \S+/events\S*until",
+)
+"""The steps by which one of several names is taken off."""
 PATIENCE = 120
 
 
@@ -37,6 +47,29 @@ async def test_a_tag_that_moves_between_the_last_look_and_the_removal(either_sce
     assert scene.pulled_back(KALI) == built[1]
     (held,) = set(await tags_of(scene.registry, "cyroid/kali")) - {"1"}
     assert scene.pulled_back(f"cyroid/kali:{held}") == built[0]
+
+
+@pytest.mark.parametrize("at", MOMENTS)
+async def test_one_of_several_names_that_moves_before_it_is_taken_off(either_scene: Scene, at: str) -> None:
+    """An engine has no removal that looks first: whenever somebody builds over a name meanwhile, his build goes to the registry under that name."""
+    scene, built = either_scene, list[str]()
+    scene.spec = {"interval": "1h"}
+    async with engine_proxy(scene.engine.socket, scene.folder / "proxy.sock") as proxy:
+        scene.host = {"engine": proxy.url, "adopt": ["cyroid/**"], "absent": ["cyroid/**"]}
+
+        async def build_over(request: str) -> None:
+            if len(built) == 1 and re.match(at, request):
+                built.append(await asyncio.to_thread(scene.build, KALI))
+
+        built.append(scene.build(KALI))
+        scene.engine.docker("tag", KALI, "cyroid/kali:2")
+        proxy.before = build_over
+        with running(scene.file, state=scene.state) as controller:
+            await _left(scene, lambda: len(built) == 2)
+            assert await asyncio.to_thread(controller.end) == 0
+    there = await tags_of(scene.registry, "cyroid/kali")
+    assert built[1] in {scene.pulled_back(f"cyroid/kali:{tag}") for tag in there}
+    assert built[0] in {scene.pulled_back(f"cyroid/kali:{tag}") for tag in there}
 
 
 async def test_a_pull_and_an_eviction_of_the_same_name_at_once(scene: Scene) -> None:

@@ -88,6 +88,22 @@ async def test_a_tag_is_taken_off_alone(subject: Subject) -> None:
     assert (await _only(subject)).tags == (parse("cyroid/kali:1"),)
 
 
+async def test_a_name_is_taken_off_and_nothing_deleted(subject: Subject) -> None:
+    """One of two names, and even the last one: the image stays. What means another image is left alone."""
+    image_id = subject.build("cyroid/kali:1")
+    await subject.host.tag(image_id, "tools/kali:2")
+    await subject.host.untag("tools/kali:2", image_id)
+    assert (await _only(subject)).tags == (parse("cyroid/kali:1"),)
+    other = subject.build("cyroid/web:1")
+    with pytest.raises(MovedError):
+        await subject.host.untag("cyroid/web:1", image_id)
+    with pytest.raises(NotFoundError):
+        await subject.host.untag("cyroid/none:1", image_id)
+    await subject.host.untag("cyroid/kali:1", image_id)
+    images = {image.id: image.tags for image in (await subject.host.look()).images}
+    assert images == {image_id: (), other: (parse("cyroid/web:1"),)}
+
+
 async def test_the_last_tag_goes_by_id(subject: Subject) -> None:
     """Removing by Id with one tag left deletes the image, and the answer names it."""
     image_id = subject.build("cyroid/kali:1")

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from controller.domain.errors import CorruptError, NotFoundError, RefusedError, UnreachableError
+from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
@@ -292,6 +292,17 @@ class MemoryHost:
             gone |= self._digests_of(found, parse(name))
         found.digests -= gone
         return Removal(tuple(sorted(gone)), ())
+
+    async def untag(self, reference: str, image_id: str) -> None:
+        self.fault("untag")
+        name = str(parse(reference))
+        there = self._id_of(name)
+        if there != image_id:
+            raise MovedError(f"{name} means {there}")
+        self.tell(f"image untag {name}")
+        self.images[image_id].tags.discard(name)
+
+    async def tidy(self) -> None: ...
 
     def _digests_of(self, found: _Image, name: Reference) -> set[str]:
         return {digest for digest in found.digests if _repository(digest) == (name.domain, name.repository)}

@@ -1,0 +1,158 @@
+"""Taking a name off an image so that nothing can be lost by it: an engine has no removal that looks first (law 1).
+
+A removal by name destroys whatever the name means at that moment: a build that has just moved it is gone, if that is its only name. A removal by Id
+spares what a name moved to, but is refused while an image has several names. So the name is first given to an image of ours, the stand-in, by which
+nothing is deleted; then the stand-in is removed by Id, with its one name if it still has that. Whoever got the name in between keeps it, and who had
+got it just before gets it back, by the engine's own events.
+
+Stand-ins are always the same few images, known by their Ids, so that one which a kill left behind is never taken for somebody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+import re
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import docker.errors
+
+from controller.domain.errors import InvalidReferenceError, MovedError, RefusedError
+from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, digest_of
+from controller.domain.reference import Reference, parse
+from controller.hosts.streams import Client
+
+_LAYER = bytes(1024)
+"""A tar of nothing."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_SEVERAL = 8
+"""One that another controller uses in the same moment can't be removed by Id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StandIn:
+    """`tar` is what engines load; `ids` are its Ids on a classic store and on a containerd store."""
+
+    tar: bytes
+    ids: frozenset[str]
+
+
+def _made(number: int) -> _StandIn:
+    said = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(_LAYER)]},
+        "history": [{"created_by": f"wharf: the name of this image is on its way off, {number}"}],
+    }
+    config = json.dumps(said, sort_keys=True).encode()
+    layers = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest_of(_LAYER), "size": len(_LAYER)}]
+    described = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(config), "size": len(config)}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described, "layers": layers}, sort_keys=True).encode()
+    listed = {"mediaType": OCI_MANIFEST, "digest": digest_of(manifest), "size": len(manifest), "platform": {"os": "linux", "architecture": "amd64"}}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}).encode()
+    legacy = json.dumps([{"Config": _path(config), "RepoTags": None, "Layers": [_path(_LAYER)]}]).encode()
+    files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index, "manifest.json": legacy}
+    return _StandIn(_tar(files | {_path(data): data for data in (_LAYER, config, manifest)}), frozenset({digest_of(config), digest_of(manifest)}))
+
+
+def _path(data: bytes) -> str:
+    return f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+_STAND_INS = tuple(_made(number) for number in range(_SEVERAL))
+IDS = frozenset(image_id for each in _STAND_INS for image_id in each.ids)
+"""The Ids of all stand-ins: nobody else's image has them, as they are hashes of what it is."""
+
+
+def take_off(client: Client, reference: str, image_id: str) -> None:
+    """Take the name off the image; MovedError when it means another one, NotFound when it means nothing. No image is deleted."""
+    since = _time(client)
+    there = str(client.inspect_image(reference)["Id"])
+    if there != image_id:
+        raise MovedError(f"{reference} means {there[:19]} there, and not {image_id[:19]} any more: look again")
+    _replaced(client, reference)
+    _give_back(client, parse(reference), IDS | {image_id}, since)
+
+
+def tidy(client: Client, images: Iterable[Mapping[str, Any]]) -> None:
+    """Remove the stand-ins among these images that a kill left behind, with the name that they have."""
+    for image in images:
+        if image["Id"] in IDS:
+            _remove(client, str(image["Id"]))
+
+
+def _replaced(client: Client, reference: str) -> None:
+    """Give the name to a stand-in, and remove that."""
+    repository, _, tag = reference.rpartition(":")
+    for stand_in in random.sample(_STAND_INS, _SEVERAL):  # Two controllers seldom take the same one.
+        for _answer in client.load_image(stand_in.tar):
+            pass  # What it says is read back by the Id.
+        found = next(image_id for image_id in stand_in.ids if _is_there(client, image_id))
+        client.tag(found, repository, tag)
+        if _remove(client, found):
+            return
+    raise RefusedError(f"taking {reference} off", "all stand-ins are in use", hint="another controller works on this engine in the same moment")
+
+
+def _remove(client: Client, image_id: str) -> bool:
+    """By Id, which spares a name that has moved on; False when it has several."""
+    try:
+        client.remove_image(image_id, force=False, noprune=True)
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError as error:
+        if error.status_code != 409:  # noqa: PLR2004 - a conflict
+            raise
+        return False
+    return True
+
+
+def _give_back(client: Client, name: Reference, ours: frozenset[str], since: str) -> None:
+    """Whoever got the name after we looked, and lost it to the stand-in, has it again."""
+    told = client.events(since=since, until=_time(client), filters={"type": "image", "event": "tag"}, decode=True)
+    others = [str(event["Actor"]["ID"]) for event in told if _named(event) == name and event["Actor"]["ID"] not in ours]
+    if others and not _is_there(client, str(name)) and _is_there(client, others[-1]):
+        client.tag(others[-1], f"{name.domain}/{name.repository}", name.tag)
+
+
+def _named(event: Mapping[str, Any]) -> Reference | None:
+    try:
+        return parse(str(event["Actor"]["Attributes"].get("name", "")))
+    except InvalidReferenceError:
+        return None
+
+
+def _is_there(client: Client, image: str) -> bool:
+    try:
+        client.inspect_image(image)
+    except docker.errors.NotFound:
+        return False
+    return True
+
+
+def _time(client: Client) -> str:
+    """The engine's own time, as its events have it: seconds and nanoseconds."""
+    said = str(client.info()["SystemTime"])
+    parts = _TIME.fullmatch(said)
+    if parts is None:
+        raise RefusedError("asking an engine for its time", f"SystemTime {said!r}", hint="is that a Docker Engine?")
+    seconds, fraction, zone = parts.groups()
+    return f"{datetime.fromisoformat(seconds + zone.replace('Z', '+00:00')).timestamp():.0f}.{fraction or '0'}"
