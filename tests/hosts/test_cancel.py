@@ -35,9 +35,9 @@ async def test_a_cancelled_tag_is_made_before_the_cancelling_ends(monkeypatch: p
     """Else a push that is cancelled looks for its tag, finds none, and then the tag is made and stays."""
     slow: Any = _SlowClient()
     host = DockerHost("local", "unix:///nobody")
-    monkeypatch.setattr(host, "_client", lambda: slow)
+    monkeypatch.setattr(host, "_client", lambda _: slow)
     tagging = asyncio.create_task(host.tag("sha256:0", "127.0.0.1:5000/cyroid/kali:1"))
-    await asyncio.to_thread(slow.began.wait)
+    assert await asyncio.to_thread(slow.began.wait, 20)
     tagging.cancel()
     asyncio.get_running_loop().call_later(0.05, slow.go.set)
     with pytest.raises(asyncio.CancelledError):
@@ -50,9 +50,9 @@ async def test_what_had_not_begun_never_happens(monkeypatch: pytest.MonkeyPatch)
     """A call that still waits for a thread is taken back."""
     slow: Any = _SlowClient()
     host = DockerHost("local", "unix:///nobody")
-    monkeypatch.setattr(host, "_client", lambda: slow)
+    monkeypatch.setattr(host, "_client", lambda _: slow)
     busy = [asyncio.create_task(host.tag("sha256:0", f"cyroid/kali:{n}")) for n in range(4)]
-    await asyncio.to_thread(slow.began.wait)
+    assert await asyncio.to_thread(slow.began.wait, 20)
     waiting = asyncio.create_task(host.remove("cyroid/kali:1"))
     await asyncio.sleep(0)
     waiting.cancel()
