@@ -13,7 +13,7 @@ from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
 from controller.engine.holdings import Holdings
-from controller.engine.journal import meaning_of, meant, named, settle, target_of, untag
+from controller.engine.journal import know_entry, meaning_of, meant, named, settle, target_of, untag
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
 
@@ -52,6 +52,7 @@ class Pusher:
         try:
             if not entry.existed:
                 await host.tag(action.image_id, entry.reference)
+                know_entry(self._store, entry, action.image_id)
             await host.push(entry.reference, advance)
             pushed = await meant(self._registry, self._manifests, action.target, action.image_id, kind)
             if not pushed:

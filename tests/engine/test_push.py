@@ -168,6 +168,8 @@ async def test_the_last_name_of_an_unpushed_image_is_not_taken_off(scene: Scene)
     assert scene.pulled_back("cyroid/kali:1") == new
     with scene.engine.client() as engine:
         assert engine.images.get(old).tags == []
+    async with scene.opened() as (_, store):
+        assert store.open_pushes() == [], "the old build's entry is done with"
 
 
 async def test_a_push_that_was_cut_off_at_its_very_end_is_remembered(scene: Scene) -> None:
