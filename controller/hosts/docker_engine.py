@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,9 @@ class DockerHost:
         self._local = threading.local()
         self._clients: list[Client] = []
         self._building = asyncio.Lock()
-        self._untagging = asyncio.Lock()
+        self._stand_ins: asyncio.Queue[standin.StandIn] = asyncio.Queue()
+        for each in random.sample(standin.STAND_INS, len(standin.STAND_INS)):  # So that two controllers seldom take the same one.
+            self._stand_ins.put_nowait(each)
 
     @property
     def name(self) -> str:
@@ -119,13 +122,20 @@ class DockerHost:
 
     async def untag(self, reference: str, image_id: str) -> None:
         """Take a name off an image, as standin.py does it."""
-        async with self._untagging:
-            await self._do(f"taking {reference} off", lambda client: standin.take_off(client, reference, image_id))
+        stand_in = await self._stand_ins.get()
+        try:
+            await self._do(f"taking {reference} off", lambda client: standin.take_off(client, reference, image_id, stand_in))
+        finally:
+            self._stand_ins.put_nowait(stand_in)
 
     async def tidy(self) -> None:
         """Remove what a kill left of untag()."""
-        async with self._untagging:
-            await self._do("tidying up", lambda client: standin.tidy(client, client.images()))
+        free = [self._stand_ins.get_nowait() for _ in range(self._stand_ins.qsize())]
+        try:
+            await self._do("tidying up", lambda client: standin.tidy(client, free))
+        finally:
+            for each in free:
+                self._stand_ins.put_nowait(each)
 
     async def push(self, reference: str, advance: Advance) -> None:
         """Push a tag; errors in the engine's stream raise. Cancelling ends the engine's push too."""

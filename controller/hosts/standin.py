@@ -33,18 +33,18 @@ _LAYER = bytes(1024)
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _SEVERAL = 8
-"""One that another controller uses in the same moment can't be removed by Id."""
+"""As many names as can be taken off at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class _StandIn:
-    """`tar` is what engines load; `ids` are its Ids on a classic store and on a containerd store."""
+class StandIn:
+    """One image without content. `tar` is what engines load; `ids` are its Ids on a classic store and on a containerd store."""
 
     tar: bytes
     ids: frozenset[str]
 
 
-def _made(number: int) -> _StandIn:
+def _made(number: int) -> StandIn:
     said = {
         "architecture": "amd64",
         "os": "linux",
@@ -60,7 +60,7 @@ def _made(number: int) -> _StandIn:
     index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}).encode()
     legacy = json.dumps([{"Config": _path(config), "RepoTags": None, "Layers": [_path(_LAYER)]}]).encode()
     files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index, "manifest.json": legacy}
-    return _StandIn(_tar(files | {_path(data): data for data in (_LAYER, config, manifest)}), frozenset({digest_of(config), digest_of(manifest)}))
+    return StandIn(_tar(files | {_path(data): data for data in (_LAYER, config, manifest)}), frozenset({digest_of(config), digest_of(manifest)}))
 
 
 def _path(data: bytes) -> str:
@@ -77,39 +77,51 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-_STAND_INS = tuple(_made(number) for number in range(_SEVERAL))
-IDS = frozenset(image_id for each in _STAND_INS for image_id in each.ids)
+STAND_INS = tuple(_made(number) for number in range(_SEVERAL))
+IDS = frozenset(image_id for each in STAND_INS for image_id in each.ids)
 """The Ids of all stand-ins: nobody else's image has them, as they are hashes of what it is."""
 
 
-def take_off(client: Client, reference: str, image_id: str) -> None:
-    """Take the name off the image; MovedError when it means another one, NotFound when it means nothing. No image is deleted."""
+def take_off(client: Client, reference: str, image_id: str, stand_in: StandIn) -> None:
+    """Take the name off the image; MovedError when it means another one, NotFound when it means nothing. No image is deleted.
+
+    Nobody else of this process may use the stand-in meanwhile.
+    """
     since = _time(client)
     there = str(client.inspect_image(reference)["Id"])
     if there != image_id:
         raise MovedError(f"{reference} means {there[:19]} there, and not {image_id[:19]} any more: look again")
-    _replaced(client, reference)
+    _replaced(client, reference, stand_in)
     _give_back(client, parse(reference), IDS | {image_id}, since)
 
 
-def tidy(client: Client, images: Iterable[Mapping[str, Any]]) -> None:
-    """Remove the stand-ins among these images that a kill left behind, with the name that they have."""
-    for image in images:
-        if image["Id"] in IDS:
+def tidy(client: Client, free: Iterable[StandIn]) -> None:
+    """Remove these stand-ins, which nobody here uses, with the name that a kill left them."""
+    ids = frozenset(image_id for each in free for image_id in each.ids)
+    for image in client.images():
+        if image["Id"] in ids:
             _remove(client, str(image["Id"]))
 
 
-def _replaced(client: Client, reference: str) -> None:
-    """Give the name to a stand-in, and remove that."""
+def _replaced(client: Client, reference: str, first: StandIn) -> None:
+    """Give the name to a stand-in, and remove that; another one, where somebody else's controller has given a name to it too."""
     repository, _, tag = reference.rpartition(":")
-    for stand_in in random.sample(_STAND_INS, _SEVERAL):  # Two controllers seldom take the same one.
+    for stand_in in (first, *random.sample(STAND_INS, _SEVERAL)):
         for _answer in client.load_image(stand_in.tar):
             pass  # What it says is read back by the Id.
-        found = next(image_id for image_id in stand_in.ids if _is_there(client, image_id))
-        client.tag(found, repository, tag)
-        if _remove(client, found):
+        found = next((image_id for image_id in stand_in.ids if _is_there(client, image_id)), "")
+        if found and _tagged(client, found, repository, tag) and _remove(client, found):
             return
     raise RefusedError(f"taking {reference} off", "all stand-ins are in use", hint="another controller works on this engine in the same moment")
+
+
+def _tagged(client: Client, image_id: str, repository: str, tag: str) -> bool:
+    """Whether it got the name; not when another controller has just tidied it away."""
+    try:
+        client.tag(image_id, repository, tag)
+    except docker.errors.NotFound:
+        return False
+    return True
 
 
 def _remove(client: Client, image_id: str) -> bool:
