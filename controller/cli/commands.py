@@ -157,14 +157,19 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
             server = Server(operations)
             await server.serve(first.wharf.web, first.base)
 
+            latest, started = first, False
+
             @asynccontextmanager
             async def world(setup: Setup) -> AsyncIterator[Reconciler]:
+                nonlocal started
+                must, started = not started, True
                 await server.move(setup.wharf.web, setup.base)
                 await notices.address(recipients_of(setup))
-                async with open_world(setup, store, actor="run", remember=True) as reconciler, beside(setup, store, lambda: latest.desired):
+                async with (
+                    open_world(setup, store, actor="run", remember=True) as reconciler,
+                    beside(setup, store, lambda: latest.desired, must=must),
+                ):
                     yield reconciler
-
-            latest = first
 
             def load() -> Setup:
                 nonlocal latest

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError, UsageError
 from controller.domain.ports import Store
 from controller.domain.reference import parse
-from controller.domain.spec import Redirect, WharfSpec
+from controller.domain.spec import GatewaySpec, Redirect, WharfSpec
 from controller.gateway.serving import Parts, access_of, serving
 from controller.registry.forward import ForwardingClient
 from controller.wiring import Setup, locked, open_registries
@@ -50,12 +50,21 @@ def gateway(options: Options, state: str | None) -> int:
 
 
 @asynccontextmanager
-async def beside(setup: Setup, store: Store, desired: Callable[[], Desired]) -> AsyncIterator[None]:
-    """The gateway that the file asks for, if it does. UsageError when it can't be served."""
-    spec = setup.wharf.gateway
-    if spec is None:
+async def beside(setup: Setup, store: Store, desired: Callable[[], Desired], *, must: bool) -> AsyncIterator[None]:
+    """The gateway that the file asks for, if it does. UsageError when it must be served and can't; else that is told, and disturbs nothing else."""
+    async with AsyncExitStack() as stack:
+        if setup.wharf.gateway is not None:
+            try:
+                await stack.enter_async_context(_served(setup.wharf.gateway, setup, store, desired))
+            except UsageError as error:
+                if must:
+                    raise
+                log.error("%s", error)  # noqa: TRY400 - a traceback says nothing here
         yield
-        return
+
+
+@asynccontextmanager
+async def _served(spec: GatewaySpec, setup: Setup, store: Store, desired: Callable[[], Desired]) -> AsyncIterator[None]:
     async with open_registries(setup.wharf, setup.base, ForwardingClient) as (registry, upstreams):
         with suppress(RemoteError):
             await registry.ping()  # It says now how it wants us to log in: what is streamed can't be sent twice.
@@ -73,7 +82,7 @@ async def _serve(spec: WharfSpec, desired: Callable[[], Desired], state: str | N
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     setup = Setup(desired(), spec, Path(), (), ())
     with locked(setup, state) as store:
-        async with beside(setup, store, desired):
+        async with beside(setup, store, desired, must=True):
             await stop.wait()
     log.info("stopped")
 

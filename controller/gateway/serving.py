@@ -65,12 +65,15 @@ async def serving(parts: Parts, listen: str) -> AsyncIterator[int]:
         runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=_LAST_ANSWERS)
         await runner.setup()
         try:
-            await _listen(runner, listen)
-            yield runner.addresses[0][1]
+            refused = await _listen(runner, listen)
+            if refused is None:
+                yield runner.addresses[0][1]
         finally:
             await runner.cleanup()
             keeper.close()
             spool.close()
+    if refused is not None:  # Outside of the group, which would wrap it.
+        raise refused
 
 
 def _record(parts: Parts, kept: Kept) -> None:
@@ -94,9 +97,11 @@ def _record(parts: Parts, kept: Kept) -> None:
     parts.kept(kept)
 
 
-async def _listen(runner: web.AppRunner, listen: str) -> None:
+async def _listen(runner: web.AppRunner, listen: str) -> UsageError | None:
+    """Why it can't listen there; None when it does."""
     host, _, port = listen.rpartition(":")
     try:
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()
     except OSError as error:
-        raise UsageError(f"gateway.listen {listen}: {error.strerror or error}: say a free address of this machine") from None
+        return UsageError(f"gateway.listen {listen}: {error.strerror or error}: say a free address of this machine")
+    return None
