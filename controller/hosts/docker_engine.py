@@ -33,6 +33,9 @@ from controller.hosts.tunnel import Tunnel
 T = TypeVar("T")
 
 _THREADS = 4
+_LISTINGS = 5
+"""28's containerd store answers 404 for the whole list while one of its images goes: so often it is asked."""
+
 _IMPATIENCE = 0.2
 """Seconds between two tries to cut off what was cancelled."""
 
@@ -186,9 +189,7 @@ class DockerHost:
         parameters: dict[str, Any] = {"all": 0}
         if _version(client) >= _WITH_MANIFESTS:
             parameters["manifests"] = 1
-        # The SDK's images() knows no `manifests`, so the list is asked for by its own request helpers.
-        images = client._result(client._get(client._url("/images/json"), params=parameters), json=True)  # noqa: SLF001
-        return HostState(str(info["ID"]), store_kind(info), host_images(images, client.containers(all=True)))
+        return HostState(str(info["ID"]), store_kind(info), host_images(_listed(client, parameters), client.containers(all=True)))
 
     def _layers(self, client: Client) -> Layers:
         found: dict[str, Any] = {}
@@ -232,6 +233,19 @@ class DockerHost:
             return _Client(version="auto", timeout=QUICK, **docker.utils.kwargs_from_env())
         tls = False if self._tls is None else _config(self._tls, tried)
         return _Client(url, version="auto", timeout=QUICK, tls=tls)
+
+
+def _listed(client: Client, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """All images. The SDK's images() knows no `manifests`, so they are asked for by its own request helpers."""
+    for left in reversed(range(_LISTINGS)):
+        try:
+            found: list[dict[str, Any]] = client._result(client._get(client._url("/images/json"), params=parameters), json=True)  # noqa: SLF001
+        except docker.errors.NotFound:
+            if not left:
+                raise
+        else:
+            return found
+    raise AssertionError  # The last turn returns or raises.
 
 
 def _config(tls: Tls, tried: str) -> docker.tls.TLSConfig:

@@ -10,7 +10,7 @@ from controller.engine.bounded import bounded
 from controller.registry.client import RegistryClient
 from tests.support.people import WORD
 from tests.support.scene import client
-from tests.support.servers import EngineServer, RegistryServer
+from tests.support.servers import EngineServer, RegistryServer, listed
 
 _AT_ONCE = 16
 
@@ -22,8 +22,7 @@ def in_registry(server: RegistryServer) -> dict[str, set[str]]:
 
 def on_host(engine: EngineServer) -> set[str]:
     """The words of all images, named or not."""
-    with engine.client() as asked:
-        return {(each["Labels"] or {}).get(WORD, "") for each in asked.api.images()}
+    return {(each["Labels"] or {}).get(WORD, "") for each in listed(engine)}
 
 
 async def _in_registry(server: RegistryServer) -> dict[str, set[str]]:

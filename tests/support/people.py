@@ -16,7 +16,7 @@ from typing import Any
 from controller.domain.reference import parse
 from tests.support.archives import config, layer, oci_image, tar_of
 from tests.support.scene import client
-from tests.support.servers import EngineServer, RegistryServer
+from tests.support.servers import EngineServer, RegistryServer, listed
 
 WORD = "word"
 """The label by which a content is known, whatever an engine or a registry calls it."""
@@ -159,8 +159,7 @@ class People:
 
     def images(self, host: EngineServer) -> list[tuple[str, list[str], str]]:
         """What a host has: Id, names, word. Sorted, so that the same chance chooses the same."""
-        with host.client() as engine:
-            found: list[dict[str, Any]] = engine.api.images()
+        found = listed(host)
         return sorted((each["Id"], sorted(each["RepoTags"] or ()), (each["Labels"] or {}).get(WORD, "")) for each in found)
 
     def _gave(self, name: str, word: str) -> None:
