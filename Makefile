@@ -72,7 +72,7 @@ servers: ## install the Docker Engine and the registry by apt, where their binar
 test: NEED += openssl
 test: setup servers ## run all tests, with a real engine and a real registry; ARGS="-k name" for some
 	@$(BIN)/python -m tests.support.containerd_engine || echo "no engine with the containerd store could be had: its tests are skipped"
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 12 $(ARGS)
 
 unit: setup ## run the tests that need no servers, in seconds
 	@$(BIN)/python -m pytest tests/domain tests/documents tests/store $(ARGS)
