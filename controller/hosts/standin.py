@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import random
 import re
 import tarfile
@@ -22,16 +23,24 @@ from datetime import datetime
 from typing import Any
 
 import docker.errors
+import docker.utils
+import requests
+import urllib3.exceptions
 
 from controller.domain.errors import InvalidReferenceError, MovedError, RefusedError
 from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, digest_of
 from controller.domain.reference import Reference, parse
 from controller.hosts.streams import Client
 
+log = logging.getLogger(__name__)
+
 _LAYER = bytes(1024)
 """A tar of nothing."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_PATIENCE = 5
+"""Seconds for what an engine remembers of the last moment."""
+
 _SEVERAL = 8
 """As many names as can be taken off at a time."""
 
@@ -139,10 +148,22 @@ def _remove(client: Client, image_id: str) -> bool:
 
 def _give_back(client: Client, name: Reference, ours: frozenset[str], since: str) -> None:
     """Whoever got the name after we looked, and lost it to the stand-in, has it again."""
-    told = client.events(since=since, until=_time(client), filters={"type": "image", "event": "tag"}, decode=True)
+    told = _tag_events(client, since)
     others = [str(event["Actor"]["ID"]) for event in told if _named(event) == name and event["Actor"]["ID"] not in ours]
     if others and not _is_there(client, str(name)) and _is_there(client, others[-1]):
         client.tag(others[-1], f"{name.domain}/{name.repository}", name.tag)
+
+
+def _tag_events(client: Client, since: str) -> list[dict[str, Any]]:
+    """Until now; none where the engine, or what stands before it, does not tell. The SDK's events() would wait for ever."""
+    asked = {"since": since, "until": _time(client), "filters": docker.utils.convert_filters({"type": "image", "event": "tag"})}
+    try:
+        answer = client._get(client._url("/events"), params=asked, timeout=_PATIENCE)  # noqa: SLF001 - the SDK's own request helpers
+        client._raise_for_status(answer)  # noqa: SLF001
+        return [json.loads(line) for line in answer.text.splitlines() if line.strip()]
+    except (docker.errors.APIError, requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        log.warning("an engine does not tell whether a name moved while it was taken off: %s", error)
+        return []
 
 
 def _named(event: Mapping[str, Any]) -> Reference | None:
