@@ -20,7 +20,7 @@ from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry, Store
 from controller.domain.problems import DocumentsError, Place
-from controller.domain.reference import Reference, Target, parse, split_domain
+from controller.domain.reference import Reference, Target, canonical_domain, parse, split_domain
 from controller.domain.spec import API_VERSION, Access, TlsSpec, Upstream, Wharf, WharfSpec
 from controller.domain.texts import RegistryUrl
 from controller.engine.notices import Recipient
@@ -112,7 +112,7 @@ async def open_registries(spec: WharfSpec, base: Path, kind: type[ClientT]) -> A
 
         registry = _client(spec.registry.url, registry_address(spec), spec.registry, base, kind)
         stack.push_async_callback(registry.close)
-        yield registry, {parse(f"{upstream.domain}/x").domain: _upstream_clients(upstream, client) for upstream in spec.upstreams}
+        yield registry, {canonical_domain(upstream.domain): _upstream_clients(upstream, client) for upstream in spec.upstreams}
 
 
 def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], Registry]) -> tuple[Registry, ...]:

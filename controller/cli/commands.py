@@ -18,7 +18,7 @@ from rich.console import Console
 from controller import __version__
 from controller.cli.errors import Exit, complaints
 from controller.cli.gateway import beside
-from controller.cli.loop import run_to_end
+from controller.cli.loop import run_to_end, told_to_stop
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import ending, progress_on
 from controller.cli.reports import reports_to
@@ -146,9 +146,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
     first = read(paths)
 
     async def work() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        stop = told_to_stop()
         wakeups = Wakeups()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wakeups.add, COMMAND)
         operations, notices = Operations(), Notices(first.desired.wharf)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -13,12 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from controller.cli.errors import Exit
-from controller.cli.loop import run_to_end
+from controller.cli.loop import run_to_end, told_to_stop
 from controller.domain.compile import registry_address
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError, UsageError
 from controller.domain.ports import Store
-from controller.domain.reference import parse
+from controller.domain.reference import canonical_domain
 from controller.domain.spec import GatewaySpec, Redirect, WharfSpec
 from controller.gateway.serving import Parts, access_of, serving
 from controller.registry.forward import ForwardingClient
@@ -43,7 +41,7 @@ class Options:
 def gateway(options: Options, state: str | None) -> int:
     """`wharf gateway`."""
     spec = _spec(options)
-    domains = frozenset(parse(f"{upstream.domain}/x").domain for upstream in spec.upstreams)
+    domains = frozenset(canonical_domain(upstream.domain) for upstream in spec.upstreams)
     desired = Desired("gateway", frozenset({registry_address(spec), options.listen}), upstreams=domains)
     run_to_end(_serve(spec, lambda: desired, state))
     return Exit.OK
@@ -77,9 +75,7 @@ async def _served(spec: GatewaySpec, setup: Setup, store: Store, desired: Callab
 
 
 async def _serve(spec: WharfSpec, desired: Callable[[], Desired], state: str | None) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     setup = Setup(desired(), spec, Path(), (), ())
     with locked(setup, state) as store:
         async with beside(setup, store, desired, must=True):

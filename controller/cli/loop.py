@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import uvloop
 
 T = TypeVar("T")
+
+
+def told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and by Ctrl-C, for what runs until then."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

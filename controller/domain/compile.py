@@ -11,7 +11,7 @@ from controller.domain.actions import Kind
 from controller.domain.desired import ArchiveSource, BuildSource, Deferred, Desired, DesiredHost, DesiredImage, Patterns, TagRule
 from controller.domain.desired import Source as Origin
 from controller.domain.problems import DocumentsError, Place, Problem
-from controller.domain.reference import Reference, Target, held_tag, parse, parse_local, split_domain
+from controller.domain.reference import Reference, Target, canonical_domain, held_tag, parse, parse_local, split_domain
 from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Source, Wharf, WharfSpec
 from controller.domain.tags import TagChoice
 
@@ -147,7 +147,7 @@ class _Compiler:
         domains: dict[str, Place] = {}
         for i, upstream in enumerate(self._spec.upstreams):
             place = self._wharf.place("spec", "upstreams", i, "domain")
-            self._once(domains, parse(f"{upstream.domain}/x").domain, place, "upstream", "one entry for one domain")
+            self._once(domains, canonical_domain(upstream.domain), place, "upstream", "one entry for one domain")
         return frozenset(domains)
 
     # Hosts.

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from controller.domain.desired import Desired
 from controller.domain.errors import InvalidReferenceError, WharfError
-from controller.domain.reference import DOCKER_IO, Reference, domain_as_component, parse, pattern_expression
+from controller.domain.reference import DOCKER_IO, Reference, canonical_domain, domain_as_component, parse, pattern_expression
 
 
 class ForbiddenError(WharfError):
@@ -117,7 +117,7 @@ def _without_tag(pattern: str) -> str:
 
 def _canonical(ns: str) -> str:
     try:
-        return parse(f"{ns}/x").domain
+        return canonical_domain(ns)
     except InvalidReferenceError:
         return ns
 

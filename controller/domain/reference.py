@@ -112,6 +112,11 @@ def name_of_place(repository: str, tag: str) -> Reference | None:
         return None
 
 
+def canonical_domain(domain: str) -> str:
+    """The one name of a domain that has several: index.docker.io is docker.io. InvalidReferenceError when it is none."""
+    return parse(f"{domain}/x").domain
+
+
 def split_domain(text: str) -> tuple[str, str]:
     """The explicit domain of a name ("" if it has none) and the rest of it."""
     first, slash, rest = text.partition("/")

@@ -88,16 +88,16 @@ async def untag(store: Store, host: Host, entry: JournalEntry) -> None:
     except NotFoundError:
         gone = True
     except RemoteError as error:
-        log.warning(
-            "the tag %s stays on %s for now: %s",
-            entry.reference,
-            host.name,
-            error,
-            extra={"image": entry.reference, "host": host.name, "error": str(error)},
-        )
+        tell_stays(entry, host, error)
         return
     if gone:
         store.close_push(entry)
+
+
+def tell_stays(entry: JournalEntry, host: Host, error: Exception) -> None:
+    """That a tag of ours could not be taken off, and why."""
+    fields = {"image": entry.reference, "host": host.name, "error": str(error)}
+    log.warning("the tag %s stays on %s for now: %s", entry.reference, host.name, error, extra=fields)
 
 
 async def _remove_tag(host: Host, entry: JournalEntry) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -13,11 +12,9 @@ from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
 from controller.engine.holdings import Holdings
-from controller.engine.journal import know_entry, meaning_of, meant, named, settle, target_of, untag
+from controller.engine.journal import know_entry, meaning_of, meant, named, settle, target_of, tell_stays, untag
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
-
-log = logging.getLogger(__name__)
 
 
 class Pusher:
@@ -75,13 +72,7 @@ class Pusher:
             try:
                 await self._finish(entry, host, kind, prover)
             except (RemoteError, UnprovenError) as error:
-                log.warning(
-                    "the tag %s stays on %s for now: %s",
-                    entry.reference,
-                    host.name,
-                    error,
-                    extra={"image": entry.reference, "host": host.name, "error": str(error)},
-                )
+                tell_stays(entry, host, error)
 
     async def _finish(self, entry: JournalEntry, host: Host, kind: StoreKind, prover: Prover) -> None:
         known = entry if entry.image_id else await named(self._store, host, entry)

@@ -72,14 +72,14 @@ class Pulls:
         self._lookups = dict(store.lookups())
         self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    async def manifest(self, desired: Desired, asked: Asked) -> Answer | Descriptor:
+    async def manifest(self, rules: Dispatch, asked: Asked) -> Answer | Descriptor:
         """What a client asks for; of a HEAD perhaps its descriptor alone. Raises RemoteError or ForbiddenError."""
         missing: NotFoundError | None = None
-        for place in Dispatch(desired).places(asked.repository, asked.ns):
+        for place in rules.places(asked.repository, asked.ns):
             try:
                 if place.upstream is None:
                     return Answer(await self._registry.manifest(place.repository, asked.identifier))
-                return await self._through(desired, place, place.upstream, asked)
+                return await self._through(rules.desired, place, place.upstream, asked)
             except NotFoundError as error:
                 missing = error
         raise missing or NotFoundError(f"looking for {asked.repository}", "no such repository")
@@ -189,13 +189,13 @@ class Pulls:
     # Blobs.
 
     @asynccontextmanager
-    async def blob_through(self, desired: Desired, repository: str, digest: str, ns: str) -> AsyncIterator[Blob]:
+    async def blob_through(self, rules: Dispatch, repository: str, digest: str, ns: str) -> AsyncIterator[Blob]:
         """A blob that the registry has not, from upstream; NotFoundError for a local repository."""
         last: RemoteError = NotFoundError(f"looking for blob {digest} of {repository}", "the registry has no such blob, and it is a local name")
-        for place in Dispatch(desired).places(repository, ns):
+        for place in rules.places(repository, ns):
             if place.upstream is None:
                 continue
-            if desired.internet is Internet.DENY:
+            if rules.desired.internet is Internet.DENY:
                 raise ForbiddenError(f"{place.upstream.domain} is not asked: spec.internet is Deny")
             for source in self._upstreams.get(place.upstream.domain, ()):
                 if place.guessed and not source.has_named(place.upstream.repository, digest):

@@ -42,8 +42,17 @@ class Gateway:
         self._forwarder = forwarder
         self._pulls = pulls
         self._desired = desired
+        self._known_rules = Dispatch(desired())
         self._access = access
         self._send_on = send_on
+
+    @property
+    def _rules(self) -> Dispatch:
+        """Of what the files say now; made once for all requests until they say something else."""
+        desired = self._desired()
+        if self._known_rules.desired is not desired:
+            self._known_rules = Dispatch(desired)
+        return self._known_rules
 
     def app(self) -> web.Application:
         """The routes."""
@@ -76,7 +85,7 @@ class Gateway:
 
     async def _manifest(self, request: web.Request) -> web.Response:
         name, reference, ns = request.match_info["name"], request.match_info["reference"], request.query.get("ns", "")
-        found = await self._pulls.manifest(self._desired(), Asked(name, reference, ns, request.remote or "", request.method == "HEAD"))
+        found = await self._pulls.manifest(self._rules, Asked(name, reference, ns, request.remote or "", request.method == "HEAD"))
         if isinstance(found, Descriptor):
             return web.Response(headers=_manifest_headers(found.digest, found.media_type, found.size))
         return _manifest_answer(found, request)
@@ -85,21 +94,21 @@ class Gateway:
         name, digest, ns = request.match_info["name"], request.match_info["digest"], request.query.get("ns", "")
         if not is_digest(digest):
             return _error(400, "DIGEST_INVALID", f"{digest} is no digest")
-        desired = self._desired()
-        for place in Dispatch(desired).places(name, ns):
+        rules = self._rules
+        for place in rules.places(name, ns):
             path = f"/v2/{place.repository}/blobs/{digest}"
             async with self._forwarded(request, path, place.repository, head=bool(self._send_on)) as found:
                 if found.status not in {404, 400}:
                     if self._send_on and request.method == "GET":
                         return web.Response(status=307, headers={**_VERSION, "Location": self._send_on + path, _DIGEST: digest})
                     return await _streamed(request, found.status, dict(found.headers), found.chunks)
-        async with self._pulls.blob_through(desired, name, digest, ns) as blob:
+        async with self._pulls.blob_through(rules, name, digest, ns) as blob:
             return await _blob_answer(request, blob, digest)
 
     async def _tags(self, request: web.Request) -> web.StreamResponse:
         """As the registry has them, without those that are held for nobody to see."""
         name = request.match_info["name"]
-        for place in Dispatch(self._desired()).places(name, request.query.get("ns", "")):
+        for place in self._rules.places(name, request.query.get("ns", "")):
             async with self._forwarded(request, f"/v2/{place.repository}/tags/list", place.repository, query=True) as found:
                 body = b"".join([chunk async for chunk in found.chunks])
                 if found.status == 200:  # noqa: PLR2004 - OK
@@ -117,7 +126,7 @@ class Gateway:
 
     async def _local(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        repository = name if request.method in {"GET", "HEAD"} else Dispatch(self._desired()).pushed_to(name)
+        repository = name if request.method in {"GET", "HEAD"} else self._rules.pushed_to(name)
         async with self._forwarded(request, f"/v2/{repository}/{request.match_info['rest']}", repository, query=True) as found:
             return await _streamed(request, found.status, dict(found.headers), found.chunks)
 

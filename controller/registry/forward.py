@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 import httpx
 
 from controller.domain.ports import Forwarded
-from controller.registry.answers import shown, unreachable
+from controller.registry.answers import shown
 from controller.registry.client import RegistryClient
 from controller.registry.streams import received
-from controller.registry.transport import FAILURES
 
 
 class ForwardingClient(RegistryClient):
@@ -36,16 +35,6 @@ class ForwardingClient(RegistryClient):
             yield Forwarded(response.status_code, tuple(response.headers.multi_items()), chunks)
         finally:
             await response.aclose()
-
-    async def _once(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, body: AsyncIterator[bytes] | None
-    ) -> httpx.Response:
-        mine = {**headers, "Authorization": authorization} if authorization else dict(headers)
-        self.requests += 1
-        try:
-            return await self._client.send(self._client.build_request(method, url, headers=mine, content=body), stream=True)
-        except FAILURES as failure:
-            raise unreachable(f"{method} {shown(url)}", failure) from None
 
 
 async def _nothing() -> AsyncIterator[bytes]:

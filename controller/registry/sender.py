@@ -126,17 +126,23 @@ class Sender:
         """Send; follow redirects of reads by hand: our Authorization goes to the registry's own host and to no other."""
         first = url
         for _ in range(_REDIRECTS + 1):
-            mine = {**headers, "Authorization": authorization} if authorization and self._is_ours(url) else headers
-            self.requests += 1
-            try:
-                response = await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
-            except FAILURES as failure:
-                raise unreachable(f"{method} {shown(url)}", failure) from None
+            response = await self._once(method, url, headers, authorization if self._is_ours(url) else None, content)
             if not response.has_redirect_location or method not in {"GET", "HEAD"}:
                 return response
             await response.aclose()
             url = further(response, response.headers["Location"])
         raise RefusedError(f"{method} {shown(first)}", f"more than {_REDIRECTS} redirects", hint="it sends us in circles")
+
+    async def _once(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, content: bytes | AsyncIterator[bytes] | None
+    ) -> httpx.Response:
+        """One request, whatever its answer is; UnreachableError when there is none."""
+        mine = {**headers, "Authorization": authorization} if authorization else headers
+        self.requests += 1
+        try:
+            return await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
+        except FAILURES as failure:
+            raise unreachable(f"{method} {shown(url)}", failure) from None
 
     def _url_of(self, method: str, target: str) -> httpx.URL:
         try:
