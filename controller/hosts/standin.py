@@ -114,14 +114,24 @@ def tidy(client: Client, free: Iterable[StandIn]) -> None:
 
 def _replaced(client: Client, reference: str, first: StandIn) -> None:
     """Give the name to a stand-in, and remove that; another one, where somebody else's controller has given a name to it too."""
-    repository, _, tag = reference.rpartition(":")
+    answer = "all stand-ins are in use"
     for stand_in in (first, *random.sample(STAND_INS, _SEVERAL)):
-        for _answer in client.load_image(stand_in.tar):
-            pass  # What it says is read back by the Id.
-        found = next((image_id for image_id in stand_in.ids if _is_there(client, image_id)), "")
-        if found and _tagged(client, found, repository, tag) and _remove(client, found):
-            return
-    raise RefusedError(f"taking {reference} off", "all stand-ins are in use", hint="another controller works on this engine in the same moment")
+        try:
+            if _replaced_by(client, reference, stand_in):
+                return
+        except docker.errors.APIError as error:
+            if not error.is_server_error():
+                raise
+            answer = str(error.explanation or error)  # Engines have a 500 of many words for an image that goes in this very moment.
+    raise RefusedError(f"taking {reference} off", answer, hint="does another controller work on this engine in the same moment?")
+
+
+def _replaced_by(client: Client, reference: str, stand_in: StandIn) -> bool:
+    repository, _, tag = reference.rpartition(":")
+    for _answer in client.load_image(stand_in.tar):
+        pass  # What it says is read back by the Id.
+    found = next((image_id for image_id in stand_in.ids if _is_there(client, image_id)), "")
+    return bool(found) and _tagged(client, found, repository, tag) and _remove(client, found)
 
 
 def _tagged(client: Client, image_id: str, repository: str, tag: str) -> bool:

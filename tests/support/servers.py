@@ -150,7 +150,8 @@ class EngineServer(Server):
         self.path = path
         self.extra: list[str] = []
         self.socket = home / "docker.sock"
-        self.bridge = f"wharf{free_port()}"
+        self.number = free_port()
+        self.bridge = f"wharf{self.number}"
         (home / "bridge").write_text(self.bridge)
         said = {"features": {"containerd-snapshotter": False} if features is None else features, **(settings or {})}
         (home / "daemon.json").write_text(json.dumps(said))
@@ -168,7 +169,7 @@ class EngineServer(Server):
 
     def _bridge(self) -> str:
         """Our own; where none can be made, none at all, if nobody's docker0 is lost by that."""
-        if bridge.make(self.bridge):
+        if bridge.make(self.bridge, self.number):
             return self.bridge
         if bridge.there("docker0"):
             raise RuntimeError("no network bridge can be made here, and an engine without one would delete docker0, which is not ours")
