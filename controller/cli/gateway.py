@@ -32,6 +32,7 @@ class Options:
     listen: str
     registry: str
     upstreams: tuple[str, ...]
+    private: tuple[str, ...]
     htpasswd: str | None
     pull: str | None
     push: str | None
@@ -42,7 +43,10 @@ def gateway(options: Options, state: str | None) -> int:
     """`wharf gateway`."""
     spec = _spec(options)
     domains = frozenset(canonical_domain(upstream.domain) for upstream in spec.upstreams)
-    desired = Desired("gateway", frozenset({registry_address(spec), options.listen}), upstreams=domains)
+    private = frozenset(map(canonical_domain, options.private))
+    if stranger := next(iter(private - domains), ""):
+        raise UsageError(f"--private {stranger}: no upstream; there are {', '.join(sorted(domains))}")
+    desired = Desired("gateway", frozenset({registry_address(spec), options.listen}), upstreams=domains, private=private)
     run_to_end(_serve(spec, lambda: desired, state))
     return Exit.OK
 

@@ -275,6 +275,7 @@ def migrate(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int: 
 @click.option("--listen", default="127.0.0.1:5001", show_default=True, metavar="ADDR:PORT", help="Where to serve.")
 @click.option("--registry", required=True, metavar="URL", help="The registry that keeps everything.")
 @click.option("--upstream", "upstreams", multiple=True, metavar="DOMAIN[=URL]", help="May be pulled through; default: docker.io, ghcr.io, quay.io.")
+@click.option("--private", multiple=True, metavar="DOMAIN", help="What is this upstream's is given to users only.")
 @click.option("--htpasswd", type=click.Path(), help="Users and their passwords, as `htpasswd -B` writes them.")
 @click.option("--pull", type=click.Choice(list(Who)), help="Who may pull. Default: Anyone on a loopback address, else Users.")
 @click.option("--push", type=click.Choice(list(Who)), help="Who may push and delete. Default: the same.")

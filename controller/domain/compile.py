@@ -132,6 +132,7 @@ class _Compiler:
             rules=tuple(self._rules),
             deferred=tuple(self._deferred),
             upstreams=self._upstreams,
+            private=frozenset(canonical_domain(upstream.domain) for upstream in spec.upstreams if upstream.private),
             internet=spec.internet,
             immutable=Patterns(spec.immutable_tags),
             refresh=spec.refresh,

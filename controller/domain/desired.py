@@ -162,7 +162,8 @@ class HostCopy:
 class Desired:
     """All that the documents of one Wharf ask for.
 
-    `addresses` are all the names of the registry; `sets` every set's name, empty ones too; `upstreams` the only domains that are ever contacted.
+    `addresses` are all the names of the registry; `sets` every set's name, empty ones too; `upstreams` the only domains that are ever contacted;
+    what is under those of them that are `private` is not given to everyone who asks the gateway.
     """
 
     wharf: str
@@ -173,6 +174,7 @@ class Desired:
     rules: tuple[TagRule, ...] = ()
     deferred: tuple[Deferred, ...] = ()
     upstreams: frozenset[str] = frozenset()
+    private: frozenset[str] = frozenset()
     internet: Internet = Internet.ALLOW
     immutable: Patterns = field(default_factory=Patterns)
     refresh: float = 3600.0

@@ -26,6 +26,10 @@ class ForbiddenError(WharfError):
     """A rule of the file forbids it; the text says which."""
 
 
+class NeedsLoginError(WharfError):
+    """Only who says who they are gets that; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A repository of the registry. `upstream`, which has no tag, is where it is pulled through from; None: it is local.
@@ -44,8 +48,27 @@ class Dispatch:
 
     desired: Desired
 
-    def places(self, repository: str, ns: str = "") -> tuple[Place, ...]:
-        """Where a pull looks, in this order. ForbiddenError for an `ns` that is no upstream."""
+    def places(self, repository: str, ns: str = "", *, known: bool = True) -> tuple[Place, ...]:
+        """Where a pull looks, in this order. ForbiddenError for an `ns` that is no upstream.
+
+        For who is not `known`, without what is private; NeedsLoginError when nothing else is meant.
+        """
+        meant = self._meant(repository, ns)
+        open_to_all = tuple(place for place in meant if known or not self.is_private(place.repository))
+        if meant and not open_to_all:
+            self.check_known(meant[0].repository)
+        return open_to_all
+
+    def is_private(self, repository: str) -> bool:
+        """Whether that is under an upstream whose images are not for everyone."""
+        return self._domains.get(repository.partition("/")[0]) in self.desired.private
+
+    def check_known(self, repository: str) -> None:
+        """NeedsLoginError where who did not say who they are may not read."""
+        if self.is_private(repository):
+            raise NeedsLoginError(f"{repository} is not for everyone: log in first (spec.upstreams: private)")
+
+    def _meant(self, repository: str, ns: str) -> tuple[Place, ...]:
         if ns and ns not in self.desired.addresses:
             return self._of_domain(_canonical(ns), repository)
         first, slash, rest = repository.partition("/")

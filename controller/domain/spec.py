@@ -78,6 +78,7 @@ class Upstream(Access):
     domain: Address = Field(description="The domain in image names, with its port if it has one.")
     url: Url | None = Field(default=None, description="Where it is reached; default: https at its domain.")
     mirrors: tuple[Url, ...] = Field(default=(), description="Asked first, in order.", strict=False)
+    private: bool = Field(default=False, description="The gateway gives what is this upstream's to users of its `htpasswdFile` only.")
 
 
 class Internet(StrEnum):
@@ -290,6 +291,13 @@ class WharfSpec(Model):
     web: Web | None = Field(default=None, description="The HTTP server of `wharf run`; default: no port is opened.")
     notify: tuple[Notify, ...] = Field(default=(), description="Who is told when something goes wrong while `wharf run` works.", strict=False)
     gateway: GatewaySpec | None = Field(default=None, description="One address to push to and to pull through; default: none is served.")
+
+    @model_validator(mode="after")
+    def _knows_who_may(self) -> WharfSpec:
+        private = [upstream.domain for upstream in self.upstreams if upstream.private]
+        if private and self.gateway is not None and self.gateway.htpasswd_file is None:
+            raise MisfitError(f"htpasswdFile in it, as {private[0]} is private", "a gateway without users", "gateway")
+        return self
 
 
 class Build(Model):

@@ -14,7 +14,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import bcrypt
@@ -35,10 +35,11 @@ _MAX_TOKEN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What somebody may do."""
+    """What somebody may do; `known`: with a name and a password."""
 
     pull: bool
     push: bool
+    known: bool = False
 
     def allow(self, method: str) -> bool:
         """Whether a request of this method."""
@@ -67,7 +68,7 @@ class Access:
             case "":
                 return self._anybody
             case "basic":
-                return Rights(pull=True, push=True) if await self._knows(said) else None
+                return Rights(pull=True, push=True, known=True) if await self._knows(said) else None
             case "bearer":
                 return self._of_token(said)
             case _:
@@ -83,7 +84,7 @@ class Access:
         rights = await self.rights(request)
         if rights is None:
             return web.json_response({"errors": [{"code": "UNAUTHORIZED", "message": "a wrong name or password", "detail": None}]}, status=401)
-        body = json.dumps({"pull": rights.pull, "push": rights.push, "until": self._monotonic() + TOKEN_LIFE}).encode()
+        body = json.dumps({**asdict(rights), "until": self._monotonic() + TOKEN_LIFE}).encode()
         token = f"{_text(body)}.{_text(self._signature(body))}"
         return web.json_response({"token": token, "access_token": token, "expires_in": int(TOKEN_LIFE)})
 
@@ -113,7 +114,7 @@ class Access:
         except (binascii.Error, ValueError):
             return None
         said_of = json.loads(raw)
-        return Rights(said_of["pull"], said_of["push"]) if self._monotonic() < said_of["until"] else None
+        return Rights(said_of["pull"], said_of["push"], said_of["known"]) if self._monotonic() < said_of["until"] else None
 
     def _signature(self, body: bytes) -> bytes:
         return hmac.new(self._secret, body, hashlib.sha256).digest()

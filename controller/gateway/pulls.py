@@ -28,13 +28,17 @@ _ASKED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a client asks for, by tag or digest; `ns` is containerd's word for whose repository that is, `client` its address."""
+    """What a client asks for, by tag or digest; `ns` is containerd's word for whose repository that is, `client` its address.
+
+    `known`: it said who it is.
+    """
 
     repository: str
     identifier: str
     ns: str = ""
     client: str = ""
     head: bool = False
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Pulls:
     async def manifest(self, rules: Dispatch, asked: Asked) -> Answer | Descriptor:
         """What a client asks for; of a HEAD perhaps its descriptor alone. Raises RemoteError or ForbiddenError."""
         missing: NotFoundError | None = None
-        for place in rules.places(asked.repository, asked.ns):
+        for place in rules.places(asked.repository, asked.ns, known=asked.known):
             try:
                 if place.upstream is None:
                     return Answer(await self._registry.manifest(place.repository, asked.identifier))
@@ -189,10 +193,11 @@ class Pulls:
     # Blobs.
 
     @asynccontextmanager
-    async def blob_through(self, rules: Dispatch, repository: str, digest: str, ns: str) -> AsyncIterator[Blob]:
+    async def blob_through(self, rules: Dispatch, asked: Asked) -> AsyncIterator[Blob]:
         """A blob that the registry has not, from upstream; NotFoundError for a local repository."""
+        digest, repository = asked.identifier, asked.repository
         last: RemoteError = NotFoundError(f"looking for blob {digest} of {repository}", "the registry has no such blob, and it is a local name")
-        for place in rules.places(repository, ns):
+        for place in rules.places(repository, asked.ns, known=asked.known):
             if place.upstream is None:
                 continue
             if rules.desired.internet is Internet.DENY:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiohttp import web
 
 from controller.domain.desired import Desired
-from controller.domain.dispatch import Dispatch, ForbiddenError
-from controller.domain.errors import DeniedError, NotFoundError, RefusedError, RemoteError
-from controller.domain.oci import MAX_MANIFEST, Descriptor
+from controller.domain.dispatch import Dispatch, NeedsLoginError
+from controller.domain.oci import Descriptor
 from controller.domain.ports import Forwarded, Forwarder
 from controller.domain.reference import HELD_PREFIX, is_digest
 from controller.gateway.access import Access
-from controller.gateway.pulls import Answer, Asked, Blob, Pulls
+from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, problem, streamed, told
+from controller.gateway.pulls import Asked, Pulls
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +25,8 @@ _NAME = r"{name:[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*
 _PASSED_ON = ("Accept", "Range", "If-None-Match", "If-Match", "If-Range", "Content-Type", "Content-Length", "Content-Range")
 """Of a client's headers, those that the registry behind gets; no header of a client's reaches an upstream."""
 
-_HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "server", "date")
-)
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
-_DIGEST = "Docker-Content-Digest"
+_KNOWN = "known"
+"""Of a request, whether who sends it said who that is."""
 
 
 class Gateway:
@@ -56,7 +50,7 @@ class Gateway:
 
     def app(self) -> web.Application:
         """The routes."""
-        app = web.Application(middlewares=[_told, self._allowed], client_max_size=0)
+        app = web.Application(middlewares=[told, self._allowed], client_max_size=0)
         app.router.add_get("/v2/token", self._access.token)
         app.router.add_get("/v2/", self._base)
         app.router.add_get(f"/v2/{_NAME}/manifests/{{reference}}", self._manifest)
@@ -70,65 +64,80 @@ class Gateway:
     async def _allowed(self, request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - aiohttp's handler
         """Who may not is sent for a token. An engine asks /v2/ first, and what it is sent there is how it logs in for all that follows."""
         base = request.path == "/v2/"
-        if not self._access.is_open and request.path != "/v2/token":
+        if (not self._access.is_open or self._rules.desired.private) and request.path != "/v2/token":
             rights = await self._access.rights(request)
             if rights is None or (base and "Authorization" not in request.headers) or not (base or rights.allow(request.method)):
-                name = request.match_info.get("name", "")
-                scope = f"repository:{name}:{'pull' if request.method in {'GET', 'HEAD'} else 'pull,push'}" if name else ""
-                return _error(401, "UNAUTHORIZED", "log in first, as somebody who may do this", self._access.challenge(request, scope))
-        return await handler(request)  # type: ignore[no-any-return] # aiohttp's handler
+                return self._asked_to_log_in(request, "log in first, as somebody who may do this")
+            request[_KNOWN] = rights.known
+        try:
+            return await handler(request)  # type: ignore[no-any-return] # aiohttp's handler
+        except NeedsLoginError as error:
+            return self._asked_to_log_in(request, str(error))
+
+    def _asked_to_log_in(self, request: web.Request, why: str) -> web.Response:
+        name = request.match_info.get("name", "")
+        scope = f"repository:{name}:{'pull' if request.method in {'GET', 'HEAD'} else 'pull,push'}" if name else ""
+        return problem(401, "UNAUTHORIZED", why, self._access.challenge(request, scope))
 
     async def _base(self, _: web.Request) -> web.Response:
-        return web.json_response({}, headers=_VERSION)
+        return web.json_response({}, headers=VERSION)
 
     # Pulls.
 
     async def _manifest(self, request: web.Request) -> web.Response:
-        name, reference, ns = request.match_info["name"], request.match_info["reference"], request.query.get("ns", "")
-        found = await self._pulls.manifest(self._rules, Asked(name, reference, ns, request.remote or "", request.method == "HEAD"))
+        found = await self._pulls.manifest(self._rules, _asked(request, request.match_info["reference"]))
         if isinstance(found, Descriptor):
-            return web.Response(headers=_manifest_headers(found.digest, found.media_type, found.size))
-        return _manifest_answer(found, request)
+            return web.Response(headers=manifest_headers(found.digest, found.media_type, found.size))
+        return manifest_answer(found, request)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        name, digest, ns = request.match_info["name"], request.match_info["digest"], request.query.get("ns", "")
+        digest, rules = request.match_info["digest"], self._rules
         if not is_digest(digest):
-            return _error(400, "DIGEST_INVALID", f"{digest} is no digest")
-        rules = self._rules
-        for place in rules.places(name, ns):
+            return problem(400, "DIGEST_INVALID", f"{digest} is no digest")
+        asked = _asked(request, digest)
+        for place in rules.places(asked.repository, asked.ns, known=asked.known):
             path = f"/v2/{place.repository}/blobs/{digest}"
-            async with self._forwarded(request, path, place.repository, head=bool(self._send_on)) as found:
+            send_on = "" if rules.is_private(place.repository) else self._send_on
+            async with self._forwarded(request, path, place.repository, head=bool(send_on)) as found:
                 if found.status not in {404, 400}:
-                    if self._send_on and request.method == "GET":
-                        return web.Response(status=307, headers={**_VERSION, "Location": self._send_on + path, _DIGEST: digest})
-                    return await _streamed(request, found.status, dict(found.headers), found.chunks)
-        async with self._pulls.blob_through(rules, name, digest, ns) as blob:
-            return await _blob_answer(request, blob, digest)
+                    if send_on and request.method == "GET":
+                        return web.Response(status=307, headers={**VERSION, "Location": send_on + path, DIGEST: digest})
+                    return await streamed(request, found.status, dict(found.headers), found.chunks)
+        async with self._pulls.blob_through(rules, asked) as blob:
+            return await blob_answer(request, blob, digest)
 
     async def _tags(self, request: web.Request) -> web.StreamResponse:
         """As the registry has them, without those that are held for nobody to see."""
-        name = request.match_info["name"]
-        for place in self._rules.places(name, request.query.get("ns", "")):
+        name, known = request.match_info["name"], request.get(_KNOWN, False)
+        for place in self._rules.places(name, request.query.get("ns", ""), known=known):
             async with self._forwarded(request, f"/v2/{place.repository}/tags/list", place.repository, query=True) as found:
                 body = b"".join([chunk async for chunk in found.chunks])
                 if found.status == 200:  # noqa: PLR2004 - OK
                     said = json.loads(body)
                     said["tags"] = [tag for tag in said.get("tags") or () if not tag.startswith(HELD_PREFIX)]
-                    further = {key: value for key, value in found.headers if key.lower() == "link"}
-                    return web.json_response(said | {"name": name}, headers={**_VERSION, **further})
-        return _error(404, "NAME_UNKNOWN", f"the registry has no repository {name}")
+                    return web.json_response(said | {"name": name}, headers={**VERSION, **_link(found)})
+        return problem(404, "NAME_UNKNOWN", f"the registry has no repository {name}")
 
     async def _catalog(self, request: web.Request) -> web.StreamResponse:
+        """As the registry has it, for who may see all of it."""
+        rules, known = self._rules, request.get(_KNOWN, False)
         async with self._forwarded(request, "/v2/_catalog", "", query=True) as found:
-            return await _streamed(request, found.status, dict(found.headers), found.chunks)
+            if known or not rules.desired.private or found.status != 200:  # noqa: PLR2004 - OK
+                return await streamed(request, found.status, dict(found.headers), found.chunks)
+            said = json.loads(b"".join([chunk async for chunk in found.chunks]))
+            said["repositories"] = [name for name in said.get("repositories") or () if not rules.is_private(name)]
+            return web.json_response(said, headers={**VERSION, **_link(found)})
 
     # Everything else is the registry's own.
 
     async def _local(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        repository = name if request.method in {"GET", "HEAD"} else self._rules.pushed_to(name)
+        name, rules = request.match_info["name"], self._rules
+        repository = name if request.method in {"GET", "HEAD"} else rules.pushed_to(name)
+        if not request.get(_KNOWN, False):
+            rules.check_known(name)
+            rules.check_known(request.query.get("from", name))  # Where a blob is mounted from.
         async with self._forwarded(request, f"/v2/{repository}/{request.match_info['rest']}", repository, query=True) as found:
-            return await _streamed(request, found.status, dict(found.headers), found.chunks)
+            return await streamed(request, found.status, dict(found.headers), found.chunks)
 
     def _forwarded(
         self, request: web.Request, path: str, repository: str, *, query: bool = False, head: bool = False
@@ -146,101 +155,11 @@ class Gateway:
         return self._forwarder.forward("HEAD" if head else request.method, target, headers, body, scope)
 
 
-def _manifest_answer(found: Answer, request: web.Request) -> web.Response:
-    manifest = found.manifest
-    headers = _manifest_headers(manifest.digest, manifest.media_type, len(manifest.raw))
-    if found.stale:
-        headers["Warning"] = f'110 wharfinger "{_quotable(found.stale)}"'
-    if request.headers.get("If-None-Match", "").strip('"') == manifest.digest:
-        return web.Response(status=304, headers={name: headers[name] for name in ("ETag", _DIGEST)})
-    return web.Response(body=None if request.method == "HEAD" else manifest.raw, headers=headers)
+def _asked(request: web.Request, identifier: str) -> Asked:
+    ns, head = request.query.get("ns", ""), request.method == "HEAD"
+    return Asked(request.match_info["name"], identifier, ns, request.remote or "", head, request.get(_KNOWN, False))
 
 
-def _manifest_headers(digest: str, media_type: str, size: int) -> dict[str, str]:
-    return {**_VERSION, "Content-Type": media_type, _DIGEST: digest, "ETag": f'"{digest}"', "Content-Length": str(size)}
-
-
-def _quotable(words: str) -> str:
-    return "".join(each if each.isprintable() and each not in '"\\' and each.isascii() else " " for each in words)[:200]
-
-
-async def _blob_answer(request: web.Request, blob: Blob, digest: str) -> web.StreamResponse:
-    """A blob on its way from upstream; a range of it where one is asked for (RFC 9110, 14.2)."""
-    start, end, status = 0, blob.size, 200
-    headers = {**_VERSION, "Content-Type": "application/octet-stream", _DIGEST: digest, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
-    asked = _RANGE.fullmatch(request.headers.get("Range", ""))
-    if asked and (asked[1] or asked[2]):
-        start, end = _bounds(asked[1], asked[2], blob.size)
-        if start >= end:
-            return web.Response(status=416, headers={"Content-Range": f"bytes */{blob.size}"})
-        status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{blob.size}"
-    headers["Content-Length"] = str(end - start)
-    return await _streamed(request, status, headers, blob.chunks(start, end))
-
-
-def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    """Of `bytes=first-last` the first byte and the one behind the last; without `first`, the last so many."""
-    if not first:
-        return max(0, size - int(last)), size
-    return int(first), min(size, int(last) + 1) if last else size
-
-
-async def _streamed(request: web.Request, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """The answer as it comes; one that breaks off cuts the connection, so that nobody takes it for whole."""
-    if status >= 400 and request.method != "HEAD":  # noqa: PLR2004 - an error
-        return web.Response(status=status, body=await _what_comes(chunks), headers=_answer_headers(headers, without="content-length"))
-    response = web.StreamResponse(status=status, headers=_answer_headers(headers))
-    await response.prepare(request)
-    if request.method != "HEAD":
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-        except RemoteError as error:
-            log.warning("%s %s broke off: %s", request.method, request.path, error)
-            if request.transport is not None:
-                request.transport.abort()
-            return response
-    await response.write_eof()
-    return response
-
-
-async def _what_comes(chunks: AsyncIterator[bytes]) -> bytes:
-    """The words of an error. Distribution 2.8 says the blob's length over those of a 416."""
-    body = bytearray()
-    with contextlib.suppress(RemoteError):
-        async for chunk in chunks:
-            body += chunk[: MAX_MANIFEST - len(body)]
-    return bytes(body)
-
-
-def _answer_headers(headers: Mapping[str, str], without: str = "") -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP and name.lower() != without}
-
-
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """As the specification says errors (distribution-spec, "Error Codes")."""
-    return web.json_response({"errors": [{"code": code, "message": message, "detail": None}]}, status=status, headers={**_VERSION, **(headers or {})})
-
-
-@web.middleware
-async def _told(request: web.Request, handler: Any) -> web.StreamResponse:  # noqa: ANN401 - aiohttp's handler
-    """What went wrong comes out as what it is, never as "not found"."""
-    try:
-        return await handler(request)  # type: ignore[no-any-return] # aiohttp's handler
-    except ForbiddenError as error:
-        return _error(403, "DENIED", str(error))
-    except RemoteError as error:
-        return _failure(error)
-
-
-def _failure(error: RemoteError) -> web.Response:
-    retry = {"Retry-After": str(round(error.retry_after))} if error.retry_after else {}
-    match error:
-        case NotFoundError():
-            return _error(404, "MANIFEST_UNKNOWN", str(error))
-        case DeniedError():
-            return _error(401 if error.answer.startswith("401") else 403, "DENIED", str(error))
-        case RefusedError() if error.answer.startswith("429") or retry:
-            return _error(429, "TOOMANYREQUESTS", str(error), retry)
-        case _:
-            return _error(504 if "timed out" in str(error).lower() else 502, "UNAVAILABLE", str(error))
+def _link(found: Forwarded) -> dict[str, str]:
+    """To the next page."""
+    return {key: value for key, value in found.headers if key.lower() == "link"}

@@ -12,10 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 from controller.domain.errors import UsageError
-from controller.domain.spec import GatewaySpec, Who
+from controller.domain.spec import GatewaySpec, WharfSpec, Who
 from controller.gateway.access import TOKEN_LIFE, Access, read_users
 from tests.gateway.conftest import Quay
 from tests.gateway.test_clients import id_of, publish_from
+from tests.gateway.test_pulling import until
 from tests.support.fault_proxy import fault_proxy
 from tests.support.scene import publish
 from tests.support.servers import EngineServer, RegistryServer
@@ -92,6 +93,40 @@ async def test_nothing_is_told_to_strangers(guarded: Quay) -> None:
     assert guarded.upstream.passed == []
 
 
+async def test_what_is_private_is_for_users(guarded: Quay) -> None:
+    """What came with an upstream's credentials: not by any way to ask, not mounted, not listed."""
+    guarded.asks(private=frozenset({"docker.io"}))
+    guarded.access._anybody = type(guarded.access._anybody)(pull=True, push=True)
+    published = await publish(guarded.internet, "library/secret", "1")
+    await publish(guarded.registry, "cyroid/kali", "1")
+    blob = published.blobs[0].digest
+    operator = ("operator", PASSWORD)
+    paths = ("docker.io/library/secret/manifests/1", "library/secret/manifests/1?ns=docker.io", f"docker.io/library/secret/blobs/{blob}")
+    private = (*paths, "docker.io/library/secret/tags/list", f"docker.io/library/secret/referrers/{published.digest}")
+    async with httpx.AsyncClient(base_url=f"http://{guarded.address}", headers={"Accept": published.media_type}) as http:
+
+        async def refused() -> None:
+            for path in private:
+                for method in ("GET", "HEAD"):
+                    answer = await http.request(method, f"/v2/{path}")
+                    assert (answer.status_code, "Bearer" in answer.headers["WWW-Authenticate"]) == (401, True), path
+            assert (await http.get("/v2/library/secret/manifests/1")).status_code == 404
+
+        await refused()
+        assert guarded.upstream.passed == []
+        assert (await http.get(f"/v2/{paths[0]}", auth=operator)).content == published.raw
+        assert (await http.get(f"/v2/{paths[1]}", auth=operator)).content == published.raw
+        assert (await http.get("/v2/library/secret/manifests/1", auth=operator)).content == published.raw
+        await until(lambda: bool(guarded.kept))
+        await refused()
+        assert (await http.get("/v2/cyroid/kali/manifests/1")).status_code == 200
+        mount = {"mount": blob, "from": "docker.io/library/secret"}
+        assert (await http.post("/v2/cyroid/kali/blobs/uploads/", params=mount)).status_code == 401
+        assert (await http.post("/v2/cyroid/kali/blobs/uploads/", params=mount, auth=operator)).status_code == 201
+        listed = [(await http.get("/v2/_catalog", auth=who)).json()["repositories"] for who in (None, operator)]
+        assert listed == [["cyroid/kali"], ["cyroid/kali", "docker.io/library/secret"]]
+
+
 def test_an_htpasswd_file(tmp_path: Path) -> None:
     """As `htpasswd -B` writes it; another hash, a broken line or an empty file is an error with its place."""
     file = tmp_path / "htpasswd"
@@ -113,3 +148,7 @@ def test_beyond_loopback_users_are_needed() -> None:
     closed = GatewaySpec.model_validate({"listen": "172.30.0.16:5000", "htpasswdFile": "users", "pull": "Anyone"})
     assert (closed.pull_by, closed.push_by) == (Who.ANYONE, Who.USERS)
     assert GatewaySpec.model_validate({"listen": "0.0.0.0:5000", "pull": "Anyone", "push": "Anyone"}).push_by is Who.ANYONE
+    private = {"registry": {"url": "http://127.0.0.1:5000"}, "upstreams": [{"domain": "docker.io", "private": True}], "gateway": {}}
+    with pytest.raises(ValidationError, match=r"docker\.io is private"):
+        WharfSpec.model_validate(private)
+    assert WharfSpec.model_validate(private | {"gateway": {"htpasswdFile": "users"}}).upstreams[0].private
