@@ -21,13 +21,14 @@ from controller.cli.gateway import beside
 from controller.cli.loop import run_to_end, told_to_stop
 from controller.cli.output import plan_rows, status_rows
 from controller.cli.progress import ending, progress_on
-from controller.cli.reports import reports_to
+from controller.cli.reports import pulls_to, reports_to
 from controller.cli.saved import exactly, read_saved, save
-from controller.cli.tables import show_age, show_plan, show_status
+from controller.cli.tables import show_age, show_plan, show_pulls, show_status
 from controller.documents.draft import draft
 from controller.documents.dump import to_yaml
 from controller.documents.schema import json_schema
 from controller.domain.errors import MovedError, UsageError
+from controller.domain.ports import PULL_THROUGH
 from controller.engine.apply import Outcome
 from controller.engine.notices import Notices
 from controller.engine.reconcile import Look, Reconciler
@@ -40,6 +41,9 @@ from controller.web.server import Server
 from controller.wiring import Setup, confirm_engines, host_contents, locked, open_world, read, recipients_of, stored
 
 log = logging.getLogger(__name__)
+
+_PULLS = 1000
+"""Of what came from the internet, status looks at so many of the newest."""
 
 
 def validate(files: tuple[Path, ...], output: str) -> int:
@@ -74,9 +78,12 @@ def plan(files: tuple[Path, ...], state: str | None, output: str, allow_deletes:
 
 def status(files: tuple[Path, ...], state: str | None, output: str, *, refresh: bool) -> int:
     """`wharf status`."""
-    look = run_to_end(_look(read(files_or_default(files)), state, 0, refresh=refresh))
+    setup = read(files_or_default(files))
+    look = run_to_end(_look(setup, state, 0, refresh=refresh))
     if output == "table":
         show_status(table_console(), look.sets)
+        with stored(setup, state) as store:
+            show_pulls(table_console(), setup.desired, store.history(action=PULL_THROUGH, limit=_PULLS))
         show_age(table_console(), look.seen)
     else:
         print_data(status_rows(look.sets), output)
@@ -165,7 +172,7 @@ def run(files: tuple[Path, ...], state: str | None, allow_deletes: int, confirme
                 await notices.address(recipients_of(setup))
                 async with (
                     open_world(setup, store, actor="run", remember=True) as reconciler,
-                    beside(setup, store, lambda: latest.desired, must=must),
+                    beside(setup, store, lambda: latest.desired, pulls_to(operations, notices), must=must),
                 ):
                     yield reconciler
 

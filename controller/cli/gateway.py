@@ -18,6 +18,7 @@ from controller.domain.errors import RemoteError, UsageError
 from controller.domain.ports import Store
 from controller.domain.reference import canonical_domain
 from controller.domain.spec import GatewaySpec, Redirect, WharfSpec
+from controller.gateway.keeper import Kept
 from controller.gateway.serving import Parts, access_of, serving
 from controller.registry.forward import ForwardingClient
 from controller.wiring import Setup, locked, open_registries
@@ -52,12 +53,15 @@ def gateway(options: Options, state: str | None) -> int:
 
 
 @asynccontextmanager
-async def beside(setup: Setup, store: Store, desired: Callable[[], Desired], *, must: bool) -> AsyncIterator[None]:
-    """The gateway that the file asks for, if it does. UsageError when it must be served and can't; else that is told, and disturbs nothing else."""
+async def beside(setup: Setup, store: Store, desired: Callable[[], Desired], kept: Callable[[Kept], None], *, must: bool) -> AsyncIterator[None]:
+    """The gateway that the file asks for, if it does; `kept` is told of each pull from the internet.
+
+    UsageError when it must be served and can't; else that is told, and disturbs nothing else.
+    """
     async with AsyncExitStack() as stack:
         if setup.wharf.gateway is not None:
             try:
-                await stack.enter_async_context(_served(setup.wharf.gateway, setup, store, desired))
+                await stack.enter_async_context(_served(setup.wharf.gateway, setup, store, desired, kept))
             except UsageError as error:
                 if must:
                     raise
@@ -66,12 +70,12 @@ async def beside(setup: Setup, store: Store, desired: Callable[[], Desired], *, 
 
 
 @asynccontextmanager
-async def _served(spec: GatewaySpec, setup: Setup, store: Store, desired: Callable[[], Desired]) -> AsyncIterator[None]:
+async def _served(spec: GatewaySpec, setup: Setup, store: Store, desired: Callable[[], Desired], kept: Callable[[Kept], None]) -> AsyncIterator[None]:
     async with open_registries(setup.wharf, setup.base, ForwardingClient) as (registry, upstreams):
         with suppress(RemoteError):
             await registry.ping()  # It says now how it wants us to log in: what is streamed can't be sent twice.
         sent_on = setup.wharf.registry.url if spec.redirect is Redirect.BLOBS else ""
-        parts = Parts(registry, upstreams, store, desired, access_of(spec, setup.base), sent_on)
+        parts = Parts(registry, upstreams, store, desired, access_of(spec, setup.base), sent_on, kept)
         async with serving(parts, spec.listen):
             through = ", ".join(sorted(upstreams)) or "nothing"
             log.info("serving %s before %s, pulling through from %s", spec.listen, setup.wharf.registry.url, through)
@@ -82,7 +86,7 @@ async def _serve(spec: WharfSpec, desired: Callable[[], Desired], state: str | N
     stop = told_to_stop()
     setup = Setup(desired(), spec, Path(), (), ())
     with locked(setup, state) as store:
-        async with beside(setup, store, desired, must=True):
+        async with beside(setup, store, desired, lambda _: None, must=True):
             await stop.wait()
     log.info("stopped")
 

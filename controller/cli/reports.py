@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from controller.cli.runlog import LogProgress, RunLog
 from controller.domain.actions import Action
@@ -11,6 +11,7 @@ from controller.engine.apply import Outcome, Progress
 from controller.engine.notices import Notices
 from controller.engine.reconcile import Look, Worked
 from controller.engine.shift import Reports
+from controller.gateway.keeper import Kept
 from controller.web.operations import Operations
 
 
@@ -29,6 +30,18 @@ def reports_to(operations: Operations, notices: Notices) -> Reports:
 
     progress = _Several((LogProgress(), operations.metrics))
     return Reports(looked, worked, progress, began=operations.began, took=operations.metrics.took)
+
+
+def pulls_to(operations: Operations, notices: Notices) -> Callable[[Kept], None]:
+    """What the gateway of one run tells of pulls from the internet."""
+
+    def kept(told: Kept) -> None:
+        pulled = told.pulled
+        operations.metrics.pulled(told.bytes, kept=not told.error)
+        became = f"it is not in the registry: {told.error}" if told.error else "it is in the registry now"
+        notices.came(str(pulled.target), f"{pulled.client} pulled it from {pulled.source.domain}; {became}")
+
+    return kept
 
 
 class _Several:

@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from controller.cli.times import local_time
 from controller.domain.actions import Action, Evict, HeldBack, Kind, Plan, Push, image_of
+from controller.domain.desired import Desired
 from controller.domain.observation import Observation, Present
+from controller.domain.ports import AuditEntry
 from controller.domain.status import ImageStatus, SetStatus
 from controller.domain.texts import duration, size
 
@@ -83,6 +86,16 @@ def show_age(console: Console, seen: Observation) -> None:
         console.print(
             Text(f"Upstreams were not asked again for {len(earlier):,} of these, first looked up {ago} ago; --refresh asks them now.", "dim")
         )
+
+
+def show_pulls(console: Console, desired: Desired, pulls: Iterable[AuditEntry]) -> None:
+    """Say what came from the internet through the gateway that no set lists; `pulls` has the newest first."""
+    listed = {str(target) for target in desired.by_target}
+    unlisted = {entry.image: entry for entry in reversed(list(pulls)) if entry.image not in listed and not entry.error}
+    if unlisted:
+        last = list(unlisted.values())[-1]
+        what = f"{len(unlisted):,} image{'s that no set lists were' if len(unlisted) > 1 else ' that no set lists was'} pulled from the internet"
+        console.print(Text(f"{what}, last {last.image} by {last.host} at {local_time(last.at)}: see `wharf pulls`.", "yellow"))
 
 
 def _moved(action: Action) -> tuple[str, str]:

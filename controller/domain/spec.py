@@ -198,6 +198,8 @@ class Trouble(StrEnum):
     """Something is held back that only a person can resolve: Conflict, TooManyDeletes, RetiredOnHost."""
     UNREACHABLE = "Unreachable"
     """The registry or a host does not answer, or can't be trusted to be itself."""
+    FROM_INTERNET = "FromInternet"
+    """A client pulled something from the internet through the gateway. It has no end: what comes is news."""
 
 
 class Notify(Model):
@@ -207,7 +209,8 @@ class Notify(Model):
     on: tuple[Annotated[Trouble, Field(strict=False)], ...] = Field(
         default=tuple(Trouble),
         description="Failure: what has to be done for an image fails. NeedsPerson: a conflict, or too many deletions. "
-        "Unreachable: the registry or a host does not answer. The end of each is told, too.",
+        "Unreachable: the registry or a host does not answer. The end of each is told, too. "
+        "FromInternet: what clients pulled from the internet through the gateway.",
         strict=False,
     )
 

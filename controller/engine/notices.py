@@ -1,7 +1,7 @@
 """What is wrong now, and telling people of it: once when it begins, once when it is over, and not more often than they can bear.
 
-Nothing is queued. What is wrong is a state, and each recipient is told the difference to what he was last told; so what came and went meanwhile is
-never told, and what could not be sent is sent later, if it is still so.
+What is wrong is a state, and each recipient is told the difference to what he was last told; so what came and went meanwhile is never told, and what
+could not be sent is sent later, if it is still so. Only news, which have no end, wait until they are told.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ GATHERS = 5.0
 
 PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 """Seconds between two messages to one recipient; doubled each time that one could not be sent, between these two."""
+
+NEWS = 1000
+"""As many news as wait for a recipient; the oldest are forgotten, and stay in the audit trail."""
 
 _LINES = 20
 _WORDS = 400
@@ -61,12 +64,15 @@ class Notices:
         self._wharf = wharf
         self._now: dict[Key, str] = {}
         self._told: dict[str, Troubles] = {}
+        self._news: dict[str, dict[Key, str]] = {}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def address(self, recipients: Iterable[Recipient]) -> None:
         """Tell these from now on."""
         await self.close()
+        recipients = list(recipients)
+        self._news = {to.name: self._news.get(to.name, {}) for to in recipients if Trouble.FROM_INTERNET in to.kinds}
         self._tasks = [asyncio.create_task(self._keep_told(each)) for each in recipients]
 
     async def close(self) -> None:
@@ -100,31 +106,43 @@ class Notices:
             held = _held(row for row in worked.plan.held_back if row.reason is not Reason.TOO_MANY_DELETES)
             self._set(Trouble.NEEDS_PERSON, held, {subject})
 
+    def came(self, image: str, words: str) -> None:
+        """A client pulled this from the internet."""
+        key = Key(Trouble.FROM_INTERNET, image)
+        for news in self._news.values():
+            news.pop(key, None)  # The last word on an image is what counts, in its place.
+            news[key] = words
+            if len(news) > NEWS:
+                del news[next(iter(news))]
+        self._tell_all()
+
     def _set(self, kind: Trouble, found: Mapping[str, str], among: Iterable[str] | None = None) -> None:
         """Of this kind exactly these are wrong now, `among` these subjects or all."""
         subjects = {key.subject for key in self._now if key.kind is kind} if among is None else set(among)
         gone = {Key(kind, subject) for subject in subjects - found.keys()} & self._now.keys()
         new = {Key(kind, subject): words for subject, words in found.items()}
         if gone or new.keys() - self._now.keys():
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._tell_all()
         self._now.update(new)
         for key in gone:
             del self._now[key]
+
+    def _tell_all(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # Telling it.
 
     async def _keep_told(self, to: Recipient) -> None:
         pause = PAUSE
         while True:
-            while self._wrong(to).keys() == self._told_to(to).keys():
+            while self._is_up_to_date(to):
                 await self._changed.wait()
             await asyncio.sleep(GATHERS)
-            now, told = self._wrong(to), self._told_to(to)
-            if now.keys() == told.keys():
+            if self._is_up_to_date(to):
                 continue
             try:
-                await _to_its_end(self._tell(to, told, now))
+                await _to_its_end(self._tell(to))
             except RemoteError as error:
                 log.warning("%s: it is tried again in %.0f s", error, pause, extra={"error": str(error)})
                 pause, waits = min(LONGEST_PAUSE, pause * 2), pause
@@ -132,9 +150,17 @@ class Notices:
                 pause = waits = PAUSE
             await asyncio.sleep(waits)
 
-    async def _tell(self, to: Recipient, told: Troubles, now: Troubles) -> None:
-        await to.messenger.send(*_message(self._wharf, told, now), trouble=bool(now.keys() - told.keys()))
+    async def _tell(self, to: Recipient) -> None:
+        now, told, news = self._wrong(to), self._told_to(to), dict(self._news.get(to.name, {}))
+        await to.messenger.send(*_message(self._wharf, told, now, news), trouble=bool(now.keys() - told.keys()))
         self._told[to.name] = now
+        waiting = self._news.get(to.name, {})
+        for key, words in news.items():
+            if waiting.get(key) == words:
+                del waiting[key]
+
+    def _is_up_to_date(self, to: Recipient) -> bool:
+        return self._wrong(to).keys() == self._told_to(to).keys() and not self._news.get(to.name)
 
     def _wrong(self, to: Recipient) -> Troubles:
         return {key: words for key, words in self._now.items() if key.kind in to.kinds}
@@ -164,11 +190,13 @@ def _held(rows: Iterable[HeldBack]) -> dict[str, str]:
     return found
 
 
-def _message(wharf: str, told: Troubles, now: Troubles) -> tuple[str, str]:
-    """The title and the body of what is new and what is over."""
+def _message(wharf: str, told: Troubles, now: Troubles, news: Troubles) -> tuple[str, str]:
+    """The title and the body of what is wrong, what is over, and what came."""
     new, over = sorted(now.keys() - told.keys()), sorted(told.keys() - now.keys())
-    counts = [words for count, words in ((len(new), f"{len(new)} wrong"), (len(over), f"{len(over)} well again")) if count]
+    parts = ((new, "wrong"), (over, "well again"), (news, "from the internet"))
+    counts = [f"{len(keys)} {words}" for keys, words in parts if keys]
     lines = [f"{key.kind}: {key.subject}: {' '.join(now[key].split())[:_WORDS]}" for key in new]
     lines += [f"over: {key.kind}: {key.subject}" for key in over]
+    lines += [f"{key.kind}: {key.subject}: {' '.join(words.split())[:_WORDS]}" for key, words in news.items()]
     more = [f"and {len(lines) - _LINES} more: see `wharf status`"] if len(lines) > _LINES else []
     return f"Wharf {wharf}: {', '.join(counts)}", "\n".join([*lines[:_LINES], *more])

@@ -49,6 +49,10 @@ class Metrics:
         self._look_seconds = Gauge("wharf_last_look_duration_seconds", "How long the last full look took.", registry=known)
         self._look_time = Gauge("wharf_last_look_timestamp_seconds", "When the last full look began to which the registry answered.", registry=known)
         self._registry_up = Gauge("wharf_registry_up", "Whether the registry answered the last full look.", registry=known)
+        self._pulls = Counter(
+            "wharf_pulls_from_internet", "Images that clients pulled from the internet, by whether they are kept.", ["result"], registry=known
+        )
+        self._pulled = Counter("wharf_pulled_from_internet_bytes", "Bytes of images that were brought from the internet so.", registry=known)
         self._images = Gauge("wharf_images", "Images by each condition, as of the last full look.", ["condition", "status"], registry=known)
         self._needs_push = Gauge("wharf_images_needing_push", "Images that are on a host and not in the registry.", registry=known)
         for kind in Kind:  # From zero, so that the first failure is an increase already.
@@ -58,6 +62,7 @@ class Metrics:
                 self._actions.labels(kind, result)
         for result in RESULTS:
             self._looks.labels(result)
+            self._pulls.labels(result)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All of it in the format that is asked for, and that format's content type."""
@@ -92,6 +97,11 @@ class Metrics:
     def lasted(self, seconds: float) -> None:
         """How long a full look took."""
         self._look_seconds.set(seconds)
+
+    def pulled(self, count: int, *, kept: bool) -> None:
+        """A client pulled an image from the internet, of so many bytes."""
+        self._pulls.labels("done" if kept else "failed").inc()
+        self._pulled.inc(count)
 
     def started(self, action: Action) -> None:
         """Nothing: what ends is counted."""

@@ -26,10 +26,17 @@ def ask(port: int, path: str) -> int:
         return error.code
 
 
+def metrics(port: int) -> list[str]:
+    """What Prometheus would be told."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        return str(answer.read().decode()).splitlines()
+
+
 async def test_beside_run(scene: Scene) -> None:
     """What a client pulls through it is kept, and `wharf pulls` and `explain` tell it; what is reserved is local; a taken port is told."""
-    port, other = free_port(), free_port()
-    scene.spec, scene.images = {"interval": "1h", "gateway": {"listen": f"127.0.0.1:{port}"}}, [{"name": "cyroid/kali:1"}]
+    port, other, web = free_port(), free_port(), free_port()
+    scene.spec = {"interval": "1h", "gateway": {"listen": f"127.0.0.1:{port}"}, "web": {"listen": f"127.0.0.1:{web}"}}
+    scene.images = [{"name": "cyroid/kali:1"}]
     published = await publish(scene.internet, "library/nginx", "1")
     await publish(scene.internet, "cyroid/kali", "1")
     with running(scene.file, state=scene.state) as controller:
@@ -41,6 +48,11 @@ async def test_beside_run(scene: Scene) -> None:
         assert [(row["image"], row["digest"], row["client"], row["cachedToRegistry"]) for row in pulls] == [
             ("docker.io/library/nginx:1", published.digest, "127.0.0.1", True)
         ]
+        told = wharf("status", scene.file, state=scene.state)
+        assert "1 image that no set lists was pulled from the internet, last docker.io/library/nginx:1 by 127.0.0.1 at" in told.out, told.err
+        series = metrics(web)
+        assert 'wharf_pulls_from_internet_total{result="done"} 1.0' in series
+        assert f"wharf_pulled_from_internet_bytes_total {float(pulls[0]['bytes'])}" in series
         assert "PulledThrough" in wharf("explain", "docker.io/library/nginx:1", "-f", scene.file, "-o", "json", state=scene.state).out
         scene.spec["gateway"] = {"listen": f"127.0.0.1:{scene.registry.port}"}
         seen = len(controller.lines)

@@ -201,3 +201,33 @@ async def test_messages_keep_their_distance(told: Told, monkeypatch: pytest.Monk
         await asyncio.sleep(0.06)
     await until(lambda: len(told.receiver.got) == 2)
     assert len(str(told.receiver.got[1]["message"]).splitlines()) == 10
+
+
+async def test_what_came_from_the_internet_is_news(told: Told) -> None:
+    """Told once and without an end, together with what is wrong; the last word of an image that comes twice meanwhile; only to who asks for it."""
+    words = "10.0.0.5 pulled it from docker.io; it is in the registry now"
+    for each in ("10.0.0.5 pulled it from docker.io; it is not in the registry: 500", words):
+        told.notices.came("docker.io/library/nginx:1", each)
+    told.notices.worked(KALI, a_work("PUT: 500"))
+    assert await told.until(1) == ["Failure: cyroid/kali:1: PUT: 500", f"FromInternet: docker.io/library/nginx:1: {words}"]
+    assert told.receiver.got[0]["title"] == "Wharf default: 1 wrong, 1 from the internet"
+    told.notices.looked(a_look())
+    await while_nothing_is_told(told, 1)
+    told.notices.came("docker.io/library/nginx:1", words)
+    await told.until(2)
+    assert told.receiver.got[1]["title"] == "Wharf default: 1 from the internet"
+    await told.address(Trouble.FAILURE)
+    told.notices.came("docker.io/library/nginx:1", words)
+    await while_nothing_is_told(told, 2)
+
+
+async def test_news_wait_until_they_are_taken(told: Told) -> None:
+    """Who does not take a message gets it later, with what came meanwhile; no more wait than are bounded."""
+    told.receiver.status = 500
+    for number in range(module.NEWS + 10):
+        told.notices.came(f"docker.io/lab/many:{number}", "10.0.0.5 pulled it")
+    await until(lambda: told.receiver.asked > 0)
+    told.receiver.status = 200
+    lines = await told.until(1)
+    assert told.receiver.got[0]["title"] == f"Wharf default: {module.NEWS} from the internet"
+    assert lines[0] == "FromInternet: docker.io/lab/many:10: 10.0.0.5 pulled it"
