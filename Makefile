@@ -69,7 +69,7 @@ servers: ## install the Docker Engine and the registry by apt, where their binar
 	done
 	apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 $$packages </dev/null
 
-test: NEED += openssl
+test: NEED += openssl skopeo
 test: setup servers ## run all tests, with a real engine and a real registry; ARGS="-k name" for some
 	@$(BIN)/python -m tests.support.containerd_engine || echo "no engine with the containerd store could be had: its tests are skipped"
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 12 $(ARGS)

@@ -50,6 +50,7 @@ class Flow:
                     await asyncio.to_thread(self._write, chunk)
                     self._told()
         except RemoteError as error:
+            error.retryable = False  # It was tried as often as it is worth; who reads here need not try the same again.
             self.failure = error
         except OSError as error:
             self.failure = RefusedError(f"keeping {self.blob.digest} of {self._origin.name} on its way", error.strerror or str(error))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.acceptance.wharf import running
 from tests.conftest import StartRegistry
@@ -15,16 +11,6 @@ from tests.support.scene import Scene
 from tests.support.servers import EngineServer
 
 KALI = "cyroid/kali:1"
-
-
-@pytest.fixture
-def small_disk(short_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 4 MB."""
-    folder = short_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_disk_that_is_full_for_a_while(short_path: Path, small_disk: Path, start_registry: StartRegistry, newer_engine: EngineServer) -> None:

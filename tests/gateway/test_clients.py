@@ -12,6 +12,7 @@ import pytest
 
 from tests.gateway.conftest import Quay
 from tests.gateway.test_pulling import NGINX, until
+from tests.support.scene import publish, tags_of
 from tests.support.servers import EngineServer, build_image
 
 pytestmark = pytest.mark.engine
@@ -89,3 +90,15 @@ async def test_containerd_with_hosts_toml(quay: Quay, engine: EngineServer, mirr
     )
     await until(lambda: bool(quay.kept))
     assert [(str(kept.pulled.target), kept.error) for kept in quay.kept] == [(f"{NGINX}:1", "")]
+
+
+async def test_skopeo(quay: Quay, short_path: Path) -> None:
+    """It copies from upstream through the gateway, to a folder and to a local name, byte for byte."""
+    published = await publish(quay.internet, "library/nginx", "1", platforms=["linux/amd64", "linux/arm64"])
+    source = f"docker://{quay.address}/docker.io/library/nginx:1"
+    for target in (f"dir:{short_path / 'copy'}", f"docker://{quay.address}/cyroid/nginx:1"):
+        copy = ["skopeo", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", source, target]
+        done = await asyncio.to_thread(subprocess.run, copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (short_path / "copy" / "manifest.json").read_bytes() == published.raw
+    assert await tags_of(quay.registry, "cyroid/nginx") == {"1": published.digest}

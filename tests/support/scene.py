@@ -131,12 +131,12 @@ async def tags_of(server: RegistryServer, repository: str) -> dict[str, str]:
         return {tag: (await registry.resolve(repository, tag)).digest for tag in await registry.tags(repository)}
 
 
-async def publish(server: RegistryServer, repository: str, tag: str, *, platforms: Iterable[str] = ()) -> Manifest:
-    """A synthetic image of random content; with platforms an index of one child each. What was written."""
+async def publish(server: RegistryServer, repository: str, tag: str, *, platforms: Iterable[str] = (), size: int = 8192) -> Manifest:
+    """A synthetic image of random content, one layer of this size; with platforms an index of one child each. What was written."""
     async with client(server) as registry:
         if not platforms:
-            return await _publish_one(registry, repository, tag)
-        children = [(await _publish_one(registry, repository, ""), platform) for platform in platforms]
+            return await _publish_one(registry, repository, tag, size)
+        children = [(await _publish_one(registry, repository, "", size), platform) for platform in platforms]
         listed = [_described(child, platform) for child, platform in children]
         index = parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}, indent=3).encode())
         await registry.put_manifest(repository, tag, index)
@@ -153,8 +153,8 @@ def _described(child: Manifest, platform: str) -> Mapping[str, Any]:
     }
 
 
-async def _publish_one(registry: RegistryClient, repository: str, tag: str) -> Manifest:
-    layer = os.urandom(8192)
+async def _publish_one(registry: RegistryClient, repository: str, tag: str, size: int) -> Manifest:
+    layer = os.urandom(size)
     config = config_of([layer])
     for data in (layer, config):
         await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), _once(data))
