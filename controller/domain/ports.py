@@ -102,12 +102,25 @@ class Registry(ReadableRegistry, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """A body of which the first bytes have come; `left` more can be read from a socket's descriptor, until the answer is closed."""
+
+    first: bytes
+    descriptor: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Forwarded:
-    """A registry's answer to a request that was passed on; `chunks` are its body, to be read once."""
+    """A registry's answer to a request that was passed on; `chunks` are its body, to be read once.
+
+    `take_over` gives the body as what is left of it in the connection, in place of `chunks`; None where that can't be.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     chunks: AsyncIterator[bytes]
+    take_over: Callable[[], Rest | None]
 
 
 class Forwarder(Protocol):

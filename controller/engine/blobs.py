@@ -144,7 +144,7 @@ class Download:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The chunks; the last one only if all of them are what the digest says."""
-        hasher = _Hasher(self._blob.digest)
+        hasher = _Hasher("" if self._origin.hashed else self._blob.digest)
         in_vain = 0
         for left in reversed(range(_RECONNECTS)):
             before = self._at

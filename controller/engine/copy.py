@@ -21,17 +21,22 @@ from controller.engine.tree import Origin, Tree, put_below, tree_of
 
 
 class Copier:
-    """Copies into one registry; its book of blobs serves all copies, so that what images share is moved once."""
+    """Copies into one registry; its book of blobs serves all copies, so that what images share is moved once.
+
+    `hashed`: whatever the sources give of blobs was checked already.
+    """
 
     def __init__(
         self,
         registry: Registry,
         manifests: Manifests,
         *,
+        hashed: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._hashed = hashed
         self._manifests = manifests
         self._blobs = Blobs(registry, sleep)
         self._referrers = Referrers(registry, manifests, self._blobs, replace_tag, monotonic)
@@ -44,7 +49,7 @@ class Copier:
         """
         last: RemoteError = RemoteError(f"copying {action.source}", f"{action.source.domain} is not under spec.upstreams")
         for source in sources:
-            origin = Origin(source, action.source.repository, str(action.source))
+            origin = Origin(source, action.source.repository, str(action.source), self._hashed)
             try:
                 tree = await self._tree(origin, action, alone=len(sources) == 1)
                 trusted = self._blobs.knows(action.target.repository, tree.blobs)

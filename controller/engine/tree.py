@@ -28,11 +28,12 @@ _HINT = "the image is not usable, or not meant for use"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an image comes from. `name` is how people call it."""
+    """Where an image comes from. `name` is how people call it; `hashed`: its blobs are checked before they are read from it."""
 
     registry: ReadableRegistry
     repository: str
     name: str
+    hashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

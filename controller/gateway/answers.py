@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +13,10 @@ from aiohttp import web
 from controller.domain.dispatch import ForbiddenError
 from controller.domain.errors import DeniedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import MAX_MANIFEST
+from controller.domain.ports import Forwarded
 from controller.gateway.pulls import Answer, Blob
+from controller.gateway.relay import SMALL, Source, Spliced, is_plain, outlet
+from controller.gateway.spool import Spooled
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ async def blob_answer(request: web.Request, blob: Blob, digest: str) -> web.Stre
             return web.Response(status=416, headers={"Content-Range": f"bytes */{blob.size}"})
         status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{blob.size}"
     headers["Content-Length"] = str(end - start)
-    return await streamed(request, status, headers, blob.chunks(start, end))
+    return await _streamed(request, status, headers, blob.flow.read(start, end), lambda: Spooled(blob.flow, start, end))
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
@@ -67,23 +70,51 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
     return int(first), min(size, int(last) + 1) if last else size
 
 
-async def streamed(request: web.Request, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """The answer as it comes; one that breaks off cuts the connection, so that nobody takes it for whole."""
+async def passed_on(request: web.Request, found: Forwarded) -> web.StreamResponse:
+    """The registry's answer as it comes."""
+
+    def rest() -> Source | None:
+        there = found.take_over()
+        return Spliced(there, f"{request.method} {request.path} behind the gateway") if there else None
+
+    return await _streamed(request, found.status, dict(found.headers), found.chunks, rest)
+
+
+async def _streamed(
+    request: web.Request, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes], source: Callable[[], Source | None]
+) -> web.StreamResponse:
+    """The answer as it comes, of `source` where that is worth it; one that breaks off cuts the connection, so that nobody takes it for whole."""
     if status >= 400 and request.method != "HEAD":  # noqa: PLR2004 - an error
         return web.Response(status=status, body=await _what_comes(chunks), headers=_answer_headers(headers, without="content-length"))
     response = web.StreamResponse(status=status, headers=_answer_headers(headers))
     await response.prepare(request)
     if request.method != "HEAD":
         try:
-            async for chunk in chunks:
-                await response.write(chunk)
+            large = (response.content_length or 0) > SMALL and is_plain(request)
+            await _sent(request, response, chunks, source() if large else None)
         except RemoteError as error:
             log.warning("%s %s broke off: %s", request.method, request.path, error)
-            if request.transport is not None:
-                request.transport.abort()
+            _cut(request)
             return response
+        except ConnectionError:
+            _cut(request)
+            raise
     await response.write_eof()
     return response
+
+
+async def _sent(request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes], source: Source | None) -> None:
+    if source is None:
+        async for chunk in chunks:
+            await response.write(chunk)
+    else:
+        async with outlet(request, source.first) as out:
+            await source.send(out)
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _what_comes(chunks: AsyncIterator[bytes]) -> bytes:

@@ -18,6 +18,7 @@ from controller.domain.ports import Registry, Store
 from controller.domain.reference import Reference, Target, held_tag, is_digest
 from controller.domain.spec import Ensure, Internet
 from controller.gateway.keeper import Keeper, Pulled
+from controller.gateway.spool import Flow
 from controller.gateway.upstream import SpooledUpstream
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob for a client; `chunks(start, end)` reads it."""
+    """A blob for a client, on its way."""
 
     size: int
-    chunks: Callable[[int, int], AsyncIterator[bytes]]
+    flow: Flow
 
 
 class Pulls:
@@ -211,7 +212,7 @@ class Pulls:
                     last = error
                     continue
                 async with source.flow(place.upstream.repository, Descriptor("", digest, size)) as flow:
-                    yield Blob(size, flow.read)
+                    yield Blob(size, flow)
                     return
         raise last
 

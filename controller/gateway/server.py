@@ -16,7 +16,7 @@ from controller.domain.oci import Descriptor
 from controller.domain.ports import Forwarded, Forwarder
 from controller.domain.reference import HELD_PREFIX, is_digest
 from controller.gateway.access import Access
-from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, problem, streamed, told
+from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, passed_on, problem, told
 from controller.gateway.pulls import Asked, Pulls
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Gateway:
                 if found.status not in {404, 400}:
                     if send_on and request.method == "GET":
                         return web.Response(status=307, headers={**VERSION, "Location": send_on + path, DIGEST: digest})
-                    return await streamed(request, found.status, dict(found.headers), found.chunks)
+                    return await passed_on(request, found)
         async with self._pulls.blob_through(rules, asked) as blob:
             return await blob_answer(request, blob, digest)
 
@@ -123,7 +123,7 @@ class Gateway:
         rules, known = self._rules, request.get(_KNOWN, False)
         async with self._forwarded(request, "/v2/_catalog", "", query=True) as found:
             if known or not rules.desired.private or found.status != 200:  # noqa: PLR2004 - OK
-                return await streamed(request, found.status, dict(found.headers), found.chunks)
+                return await passed_on(request, found)
             said = json.loads(b"".join([chunk async for chunk in found.chunks]))
             said["repositories"] = [name for name in said.get("repositories") or () if not rules.is_private(name)]
             return web.json_response(said, headers={**VERSION, **_link(found)})
@@ -137,7 +137,7 @@ class Gateway:
             rules.check_known(name)
             rules.check_known(request.query.get("from", name))  # Where a blob is mounted from.
         async with self._forwarded(request, f"/v2/{repository}/{request.match_info['rest']}", repository, query=True) as found:
-            return await streamed(request, found.status, dict(found.headers), found.chunks)
+            return await passed_on(request, found)
 
     def _forwarded(
         self, request: web.Request, path: str, repository: str, *, query: bool = False, head: bool = False

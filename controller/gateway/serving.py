@@ -58,7 +58,7 @@ async def serving(parts: Parts, listen: str) -> AsyncIterator[int]:
     """Serve at this `host:port`; gives the port. UsageError when it can't be had. What is being brought to the registry is cancelled at the end."""
     async with asyncio.TaskGroup() as group:
         spool, manifests = Spool(group), Manifests()
-        keeper = Keeper(group, Copier(parts.registry, manifests), manifests, spool, lambda kept: _record(parts, kept))
+        keeper = Keeper(group, Copier(parts.registry, manifests, hashed=True), manifests, spool, lambda kept: _record(parts, kept))
         upstreams = {domain: [SpooledUpstream(each, spool) for each in registries] for domain, registries in parts.upstreams.items()}
         pulls = Pulls(parts.registry, upstreams, keeper, parts.store, parts.clock)
         gateway = Gateway(parts.registry, pulls, parts.desired, parts.access, send_on=parts.send_on)

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from controller.domain.errors import RefusedError, RemoteError
 from controller.domain.oci import Descriptor
 from controller.engine.blobs import Download
 from controller.engine.tree import Origin
+from controller.gateway.relay import writable
 
 CHUNK = 1 << 20
 """Bytes that are read at a time."""
@@ -32,6 +33,7 @@ class Flow:
     def __init__(self, origin: Origin, blob: Descriptor, folder: Path | None, sleep: Callable[[float], Awaitable[None]]) -> None:
         self.blob = blob
         self.readers = 0
+        self.clients = 0
         self.ended = False
         self.failure: RemoteError | None = None
         self.task: asyncio.Task[None] | None = None
@@ -58,19 +60,53 @@ class Flow:
             self.ended = True
             self._told()
 
-    async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` to before `end`, as they come; RemoteError when they don't."""
         at = start
         while at < end:
+            chunk = await asyncio.to_thread(os.pread, self._file.fileno(), await self._there(at, end), at)
+            at += len(chunk)
+            yield chunk
+
+    async def read_behind(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """The same, for whom nobody waits: while the blob comes, and clients take it, they go first (docs/adr/0028)."""
+        async with aclosing(self.read(start, end)) as chunks:
+            while True:
+                while self.clients and not self.ended:
+                    await self._progress.wait()
+                try:
+                    yield await anext(chunks)
+                except StopAsyncIteration:
+                    return
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """A client takes it."""
+        self.clients += 1
+        try:
+            yield
+        finally:
+            self.clients -= 1
+            self._told()
+
+    async def send(self, out: int, start: int, end: int) -> None:
+        """The same to a socket; ConnectionError when nobody takes it."""
+        at = start
+        while at < end:
+            there = await self._there(at, end)
+            try:
+                at += await _to_its_end(os.sendfile, out, self._file.fileno(), at, there)
+            except BlockingIOError:
+                await writable(out)
+
+    async def _there(self, at: int, end: int) -> int:
+        """How many bytes are there from `at` on, once there are some."""
+        while at >= self._written:
             progress = self._progress
-            if at < self._written:
-                chunk = await asyncio.to_thread(os.pread, self._file.fileno(), min(CHUNK, end - at, self._written - at), at)
-                at += len(chunk)
-                yield chunk
-            elif self.ended:
+            if self.ended:
                 raise self.failure or RefusedError(f"reading {self.blob.digest}", f"it ended after {self._written} bytes")
-            else:
-                await progress.wait()
+            await progress.wait()
+        return min(CHUNK, end - at, self._written - at)
 
     def close(self) -> None:
         """Give the file back; a thread that still writes for who was cancelled ends first, as its descriptor may be another file's next."""
@@ -88,6 +124,29 @@ class Flow:
     def _told(self) -> None:
         self._progress.set()
         self._progress = asyncio.Event()
+
+
+class Spooled:
+    """A part of a blob that is on its way, for a socket."""
+
+    first = b""
+
+    def __init__(self, flow: Flow, start: int, end: int) -> None:
+        self._flow, self._start, self._end = flow, start, end
+
+    async def send(self, out: int) -> None:
+        """Out of the flow's file."""
+        await self._flow.send(out, self._start, self._end)
+
+
+async def _to_its_end(work: Callable[..., int], *arguments: int) -> int:
+    """In a thread, which who is cancelled waits for: its descriptors must be what they are until then."""
+    working = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
 
 
 class Spool:

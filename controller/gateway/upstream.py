@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.ports import ReadableRegistry
@@ -56,14 +56,17 @@ class SpooledUpstream:
 
     @asynccontextmanager
     async def read_blob(self, repository: str, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The blob, as it comes from upstream: once, however many read it."""
+        """The blob, as it comes from upstream: once, however many read it. Clients go first."""
         size = await self.blob_size(repository, digest)
-        async with self.flow(repository, Descriptor("", digest, size)) as flow:
-            yield flow.read(start, size)
+        async with self._spool.reading(self.origin(repository), Descriptor("", digest, size)) as flow:
+            yield flow.read_behind(start, size)
 
-    def flow(self, repository: str, blob: Descriptor) -> AbstractAsyncContextManager[Flow]:
-        """The blob's one download."""
-        return self._spool.reading(self.origin(repository), blob)
+    @asynccontextmanager
+    async def flow(self, repository: str, blob: Descriptor) -> AsyncIterator[Flow]:
+        """The blob's one download, for a client."""
+        async with self._spool.reading(self.origin(repository), blob) as flow:
+            with flow.serving():
+                yield flow
 
     async def referrers(self, repository: str, digest: str) -> Manifest | None:
         """By the referrers API."""

@@ -11,6 +11,7 @@ from controller.domain.ports import Forwarded
 from controller.registry.answers import shown
 from controller.registry.client import RegistryClient
 from controller.registry.streams import received
+from controller.registry.transport import taken_over
 
 
 class ForwardingClient(RegistryClient):
@@ -32,7 +33,7 @@ class ForwardingClient(RegistryClient):
         try:
             tried = f"{method} {shown(url)}"
             chunks = received(response, tried) if method != "HEAD" else _nothing()
-            yield Forwarded(response.status_code, tuple(response.headers.multi_items()), chunks)
+            yield Forwarded(response.status_code, tuple(response.headers.multi_items()), chunks, lambda: taken_over(response))
         finally:
             await response.aclose()
 

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -16,6 +17,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from controller.domain.errors import UsageError
+from controller.domain.ports import Rest
 
 CHUNK = 1 << 20
 """Bytes read at a time: a blob in 16 KiB pieces costs more in calls than in copying."""
@@ -24,6 +26,9 @@ CONNECTIONS = 128
 
 TIMEOUT = httpx.Timeout(connect=10, read=60, write=60, pool=None)
 """Seconds. A read or a write is one chunk, not one blob."""
+
+
+_CARRIED = "wharf.carried"
 
 
 class ChunkedTransport(AiohttpTransport):
@@ -42,6 +47,7 @@ class ChunkedTransport(AiohttpTransport):
         else:
             response = await self._watched(request, seconds)
         response.stream.CHUNK_SIZE = CHUNK  # type: ignore[union-attr] # the one knob that the transport has for it
+        response.extensions[_CARRIED] = response.stream._aiohttp_response  # type: ignore[union-attr] # noqa: SLF001 - for taken_over()
         return response
 
     async def _watched(self, request: httpx.Request, seconds: float | None) -> httpx.Response:
@@ -88,6 +94,25 @@ class _WatchedBody(httpx.AsyncByteStream):
     def _until(self, when: float | None) -> None:
         if self._watch is not None and not self._watch.expired():
             self._watch.reschedule(when)
+
+
+def taken_over(response: httpx.Response) -> Rest | None:
+    """What is left of a body that nobody has begun to read, as a socket's descriptor; the connection is closed with the answer.
+
+    None where that is not the body: by TLS, in chunks, of a length that is not said, or when all of it has come already.
+    """
+    carried: aiohttp.ClientResponse = response.extensions[_CARRIED]
+    connection, length = carried.connection, response.headers.get("Content-Length", "")
+    transport = connection.transport if connection is not None else None
+    if connection is None or transport is None or transport.get_extra_info("sslcontext") is not None:
+        return None
+    if not length.isdecimal() or "Transfer-Encoding" in response.headers:
+        return None
+    protocol: Any = connection.protocol
+    protocol.pause_reading()
+    first = carried.content.read_nowait()
+    protocol.pause_reading()  # Reading lets it go on when it was full.
+    return Rest(first, transport.get_extra_info("socket").fileno(), int(length) - len(first))
 
 
 def _proxy_for(url: httpx.URL, proxies: dict[str, str]) -> httpx.Proxy | None:

@@ -26,7 +26,10 @@ from tests.support.servers import RegistryServer
 
 @dataclass
 class Quay:
-    """All of it. `now` is the gateway's clock; `kept` what it told of images that it brought to the registry, with what became of them."""
+    """All of it. `now` is the gateway's clock; `kept` what it told of images that it brought to the registry, with what became of them.
+
+    `behind` is where it reaches the registry, if that is not the registry's own address.
+    """
 
     registry: RegistryServer
     internet: RegistryServer
@@ -37,6 +40,7 @@ class Quay:
     now: float = field(default_factory=time.time)
     access: Access = field(default_factory=lambda: Access(Who.ANYONE, Who.ANYONE, {}, b"secret"))
     port: int = 0
+    behind: str = ""
 
     @classmethod
     def before(cls, registry: RegistryServer, internet: RegistryServer, upstream: FaultProxy) -> Quay:
@@ -54,7 +58,9 @@ class Quay:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve."""
-        spec = WharfSpec.model_validate({"registry": {"url": self.registry.url}, "upstreams": [{"domain": "docker.io", "url": self.upstream.url}]})
+        spec = WharfSpec.model_validate(
+            {"registry": {"url": self.behind or self.registry.url}, "upstreams": [{"domain": "docker.io", "url": self.upstream.url}]}
+        )
         async with open_registries(spec, Path(), ForwardingClient) as (registry, upstreams):
             parts = Parts(registry, upstreams, self.store, lambda: self.desired, self.access, "", self.kept.append, lambda: self.now)
             async with serving(parts, "127.0.0.1:0") as self.port:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -89,8 +90,13 @@ class _Containerd(Server):
 
     def start(self) -> _Containerd:
         self._spawn([str(self.binary), "--config", str(self.config)])
-        self._wait(self.socket.exists)
+        self._wait(self._answers)
         return self
+
+    def _answers(self) -> bool:
+        """A socket that is there may be a killed one's."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            return asking.connect_ex(str(self.socket)) == 0
 
 
 class ContainerdEngineServer(EngineServer):
