@@ -170,7 +170,7 @@ def _pulled(front: _Front, repository: str, clients: int) -> None:
     said = json.loads(raw)
     urls = [front.url(repository, f"blobs/{blob['digest']}") for blob in (said["config"], *said["layers"])]
     outputs = [part for url in urls for part in ("-o", "/dev/null", url)]
-    pulling = [subprocess.Popen(["curl", "-fsSL", "-Z", *outputs], stdout=subprocess.DEVNULL) for _ in range(clients)]
+    pulling = [subprocess.Popen(["curl", "-fsSL", "--no-progress-meter", "-Z", *outputs], stdout=subprocess.DEVNULL) for _ in range(clients)]
     codes = [each.wait() for each in pulling]
     if any(codes):
         raise RuntimeError(f"a pull from {front.address} failed")

@@ -38,6 +38,8 @@ _URL = re.compile(r"(https?://)(?:[^\s/@'\"]*@)?([^\s'\"?#]*)[^\s'\"]*", re.IGNO
 def shown(url: httpx.URL | str) -> str:
     """A URL for people and logs: no user info, no query (signatures and states are secrets)."""
     parsed = httpx.URL(url)
+    if not (parsed.userinfo or parsed.query or parsed.fragment):
+        return str(parsed)  # As nearly all are: making another one takes a tenth of a small request.
     return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
 
 
