@@ -14,9 +14,9 @@ from controller.domain.dispatch import ForbiddenError
 from controller.domain.errors import DeniedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import MAX_MANIFEST
 from controller.domain.ports import Forwarded
-from controller.gateway.pulls import Answer, Blob
+from controller.gateway.pulls import Answer
 from controller.gateway.relay import SMALL, Source, Spliced, is_plain, outlet
-from controller.gateway.spool import Spooled
+from controller.gateway.spool import Flow, Spooled
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +49,19 @@ def _quotable(words: str) -> str:
     return "".join(each if each.isprintable() and each not in '"\\' and each.isascii() else " " for each in words)[:200]
 
 
-async def blob_answer(request: web.Request, blob: Blob, digest: str) -> web.StreamResponse:
+async def blob_answer(request: web.Request, flow: Flow) -> web.StreamResponse:
     """A blob on its way from upstream; a range of it where one is asked for (RFC 9110, 14.2)."""
-    start, end, status = 0, blob.size, 200
+    digest, size = flow.blob.digest, flow.blob.size
+    start, end, status = 0, size, 200
     headers = {**VERSION, "Content-Type": "application/octet-stream", DIGEST: digest, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
     asked = _RANGE.fullmatch(request.headers.get("Range", ""))
     if asked and (asked[1] or asked[2]):
-        start, end = _bounds(asked[1], asked[2], blob.size)
+        start, end = _bounds(asked[1], asked[2], size)
         if start >= end:
-            return web.Response(status=416, headers={"Content-Range": f"bytes */{blob.size}"})
-        status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{blob.size}"
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    return await _streamed(request, status, headers, blob.flow.read(start, end), lambda: Spooled(blob.flow, start, end))
+    return await _streamed(request, status, headers, flow.read(start, end), lambda: Spooled(flow, start, end))
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from controller.domain.desired import Desired
@@ -48,14 +48,6 @@ class Answer:
 
     manifest: Manifest
     stale: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A blob for a client, on its way."""
-
-    size: int
-    flow: Flow
 
 
 class Pulls:
@@ -194,7 +186,7 @@ class Pulls:
     # Blobs.
 
     @asynccontextmanager
-    async def blob_through(self, rules: Dispatch, asked: Asked) -> AsyncIterator[Blob]:
+    async def blob_through(self, rules: Dispatch, asked: Asked) -> AsyncIterator[Flow]:
         """A blob that the registry has not, from upstream; NotFoundError for a local repository."""
         digest, repository = asked.identifier, asked.repository
         last: RemoteError = NotFoundError(f"looking for blob {digest} of {repository}", "the registry has no such blob, and it is a local name")
@@ -203,18 +195,28 @@ class Pulls:
                 continue
             if rules.desired.internet is Internet.DENY:
                 raise ForbiddenError(f"{place.upstream.domain} is not asked: spec.internet is Deny")
-            for source in self._upstreams.get(place.upstream.domain, ()):
-                if place.guessed and not source.has_named(place.upstream.repository, digest):
-                    continue  # A push asks for each blob whether it is here: what it is called is told to no upstream.
+            name, sources = place.upstream.repository, self._upstreams.get(place.upstream.domain, ())
+            if place.guessed and not any(source.has_named(name, digest) for source in sources):
+                continue  # A push asks for each blob whether it is here: what it is called is told to no upstream.
+            for source in sources:
                 try:
-                    size = await source.blob_size(place.upstream.repository, digest)
+                    flow, reading = await _begun(source, name, digest)
                 except RemoteError as error:
                     last = error
                     continue
-                async with source.flow(place.upstream.repository, Descriptor("", digest, size)) as flow:
-                    yield Blob(size, flow)
+                async with reading:
+                    yield flow
                     return
         raise last
+
+
+async def _begun(source: SpooledUpstream, repository: str, digest: str) -> tuple[Flow, AsyncExitStack]:
+    """A blob on its way, once its first bytes are there, and what ends reading it; RemoteError when none come."""
+    async with AsyncExitStack() as stack:
+        size = await source.blob_size(repository, digest)
+        flow = await stack.enter_async_context(source.flow(repository, Descriptor("", digest, size)))
+        await flow.begun()
+        return flow, stack.pop_all()
 
 
 def _is_listed(desired: Desired, upstream: Reference, identifier: str) -> bool:

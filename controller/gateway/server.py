@@ -103,8 +103,8 @@ class Gateway:
                     if send_on and request.method == "GET":
                         return web.Response(status=307, headers={**VERSION, "Location": send_on + path, DIGEST: digest})
                     return await passed_on(request, found)
-        async with self._pulls.blob_through(rules, asked) as blob:
-            return await blob_answer(request, blob, digest)
+        async with self._pulls.blob_through(rules, asked) as flow:
+            return await blob_answer(request, flow)
 
     async def _tags(self, request: web.Request) -> web.StreamResponse:
         """As the registry has them, without those that are held for nobody to see."""

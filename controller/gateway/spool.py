@@ -99,6 +99,11 @@ class Flow:
             except BlockingIOError:
                 await writable(out)
 
+    async def begun(self) -> None:
+        """Wait for the first bytes; RemoteError when none come."""
+        if self.blob.size:
+            await self._there(0, self.blob.size)
+
     async def _there(self, at: int, end: int) -> int:
         """How many bytes are there from `at` on, once there are some."""
         while at >= self._written:

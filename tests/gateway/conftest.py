@@ -28,7 +28,7 @@ from tests.support.servers import RegistryServer
 class Quay:
     """All of it. `now` is the gateway's clock; `kept` what it told of images that it brought to the registry, with what became of them.
 
-    `behind` is where it reaches the registry, if that is not the registry's own address.
+    `behind` is where it reaches the registry, if that is not the registry's own address; `mirrors` are asked before the upstream.
     """
 
     registry: RegistryServer
@@ -41,6 +41,7 @@ class Quay:
     access: Access = field(default_factory=lambda: Access(Who.ANYONE, Who.ANYONE, {}, b"secret"))
     port: int = 0
     behind: str = ""
+    mirrors: tuple[str, ...] = ()
 
     @classmethod
     def before(cls, registry: RegistryServer, internet: RegistryServer, upstream: FaultProxy) -> Quay:
@@ -58,9 +59,8 @@ class Quay:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve."""
-        spec = WharfSpec.model_validate(
-            {"registry": {"url": self.behind or self.registry.url}, "upstreams": [{"domain": "docker.io", "url": self.upstream.url}]}
-        )
+        upstream = {"domain": "docker.io", "url": self.upstream.url, "mirrors": self.mirrors}
+        spec = WharfSpec.model_validate({"registry": {"url": self.behind or self.registry.url}, "upstreams": [upstream]})
         async with open_registries(spec, Path(), ForwardingClient) as (registry, upstreams):
             parts = Parts(registry, upstreams, self.store, lambda: self.desired, self.access, "", self.kept.append, lambda: self.now)
             async with serving(parts, "127.0.0.1:0") as self.port:

@@ -16,12 +16,15 @@ from controller.domain.ports import PULL_THROUGH
 from controller.domain.reference import Target, held_tag
 from controller.domain.spec import Ensure, Internet
 from controller.registry.client import RegistryClient
+from tests.conftest import StartRegistry
 from tests.gateway.conftest import Quay
 from tests.support.builders import host, image
-from tests.support.fault_proxy import Fault
+from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.scene import client, publish, tags_of
+from tests.support.servers import RegistryServer
 
 NGINX = "docker.io/library/nginx"
+NOT_FOUND = b'HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\r\n{"errors":[{"code":"MANIFEST_UNKNOWN"}]}    '
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -127,8 +130,7 @@ async def test_a_range_of_what_is_on_its_way(quay: Quay) -> None:
         async with asyncio.TaskGroup() as group:
             rest = group.create_task(read(registry, "library/nginx", layer.digest, 5000))
             ranges = [group.create_task(plain.get(path, headers={"Range": f"bytes={wanted}"})) for wanted in ("0-9", "-10", f"{layer.size}-")]
-            await until(ranges[2].done)
-            assert not rest.done()
+            await quay.upstream.until("GET", "/blobs/")
             held.set()
         answers = [task.result() for task in ranges]
         await until(lambda: bool(quay.kept))
@@ -220,7 +222,7 @@ async def test_what_is_kept_is_served_while_upstream_is_away(quay: Quay) -> None
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 403),
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 401),
         (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 502),
-        (b'HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\r\n{"errors":[{"code":"MANIFEST_UNKNOWN"}]}    ', 404),
+        (NOT_FOUND, 404),
     ],
 )
 async def test_upstreams_errors_come_out_as_what_they_are(quay: Quay, answer: bytes, status: int) -> None:
@@ -231,6 +233,39 @@ async def test_upstreams_errors_come_out_as_what_they_are(quay: Quay, answer: by
     assert found.status_code == status
     assert found.json()["errors"]
     assert "Retry-After" in found.headers or status != 429
+
+
+async def test_mirrors_are_asked_first(registry: RegistryServer, internet: RegistryServer, start_registry: StartRegistry) -> None:
+    """In their order. Who lacks an image, does not answer, or gives a manifest and no blob, is followed by the next one."""
+    mirror = start_registry()
+    published = await publish(internet, "library/nginx", "1")
+    async with fault_proxy(internet.url) as upstream, fault_proxy(internet.url) as second:
+        quay = Quay.before(registry, internet, upstream)
+        quay.mirrors = (mirror.url, second.url)
+        second.always.append(("GET", published.layers[0].digest, Fault(answer=NOT_FOUND)))
+        async with quay.open(), quay.client() as asking:
+            assert (await pull(asking, "library/nginx", "1")).digest == published.digest
+            await until(lambda: bool(quay.kept))
+            assert quay.kept[0].error == ""
+            assert upstream.of("GET", "/blobs/")
+            assert not upstream.of("GET", "/manifests/")
+            mirror.stop()
+            quay.now += 3601
+            other = await publish(internet, "library/other", "1")
+            second.always.clear()
+            asked = len(upstream.passed)
+            assert (await pull(asking, "library/other", "1")).digest == other.digest
+            assert len(upstream.passed) == asked
+
+
+async def test_a_blob_that_upstream_lacks(quay: Quay) -> None:
+    """Its manifest names it: the client is told so, before anything is sent, and not by a connection that is cut."""
+    published = await publish(quay.internet, "library/nginx", "1")
+    quay.upstream.always.append(("GET", published.layers[0].digest, Fault(answer=NOT_FOUND)))
+    async with httpx.AsyncClient(base_url=f"http://{quay.address}", timeout=60) as plain:
+        assert (await plain.get("/v2/library/nginx/manifests/1", headers={"Accept": published.media_type})).status_code == 200
+        answer = await plain.get(f"/v2/library/nginx/blobs/{published.layers[0].digest}")
+    assert (answer.status_code, published.layers[0].digest in answer.json()["errors"][0]["message"]) == (404, True)
 
 
 async def test_reserved_names_never_ask_upstream(quay: Quay) -> None:
