@@ -213,10 +213,15 @@ class Reconciler:
         async with asyncio.TaskGroup() as group:
             for name in self._world.hosts:
                 group.create_task(self._recover(name))
-                group.create_task(self.tidy(name))
+        await self.tidy()
 
-    async def tidy(self, name: str) -> None:
-        """Remove what a kill left on a host that is nobody's image."""
+    async def tidy(self) -> None:
+        """Remove what a kill left on the hosts that is nobody's image."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._world.hosts:
+                group.create_task(self._tidy(name))
+
+    async def _tidy(self, name: str) -> None:
         try:
             await self._world.hosts[name].tidy()
         except RemoteError as error:

@@ -69,7 +69,6 @@ class Shift:
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(self._watch.watch(name)) for name in self._reconciler.engines]
             watching.append(group.create_task(self._sources.run()))
-            watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work())
@@ -120,6 +119,7 @@ class Shift:
         self._looked.set()
         self._reports.looked(look)
         await self._reconciler.sweep(look)
+        await self._reconciler.tidy()
         self._silences = self._silences + 1 if look.seen.registry_error else 0
         return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
 

@@ -17,7 +17,7 @@ import docker.errors
 import docker.tls
 import docker.utils
 
-from controller.domain.errors import RefusedError, UnreachableError
+from controller.domain.errors import NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.reference import DOCKER_IO, split_domain
@@ -80,6 +80,7 @@ class DockerHost:
         self._local = threading.local()
         self._clients: list[Client] = []
         self._building = asyncio.Lock()
+        self._untidy = True
         self._stand_ins: asyncio.Queue[standin.StandIn] = asyncio.Queue()
         for each in random.sample(standin.STAND_INS, len(standin.STAND_INS)):  # So that two controllers seldom take the same one.
             self._stand_ins.put_nowait(each)
@@ -107,8 +108,11 @@ class DockerHost:
         return own_sizes(await self._do("summing up its disk use", lambda client: client.df()))
 
     async def inspect(self, image: str) -> ImageDetail:
-        """One image by Id or reference."""
-        return detail(await self._do(f"inspecting {_brief(image)}", lambda client: client.inspect_image(image)))
+        """One image by Id or reference; a name that is left on a stand-in means nothing."""
+        found = detail(await self._do(f"inspecting {_brief(image)}", lambda client: client.inspect_image(image)))
+        if found.id in standin.IDS:
+            raise NotFoundError(f"inspecting {_brief(image)} on {self._name}", "the name was on its way off when that broke off")
+        return found
 
     async def layers(self) -> Layers:
         """By the history of every image, of those without a name too."""
@@ -132,7 +136,9 @@ class DockerHost:
             self._stand_ins.put_nowait(stand_in)
 
     async def tidy(self) -> None:
-        """Remove what a kill left of untag()."""
+        """Remove what a kill left of untag(), if the last look saw any, or none was yet."""
+        if not self._untidy:
+            return
         free = [self._stand_ins.get_nowait() for _ in range(self._stand_ins.qsize())]
         try:
             await self._do("tidying up", lambda client: standin.tidy(client, free))
@@ -189,7 +195,9 @@ class DockerHost:
         parameters: dict[str, Any] = {"all": 0}
         if _version(client) >= _WITH_MANIFESTS:
             parameters["manifests"] = 1
-        return HostState(str(info["ID"]), store_kind(info), host_images(_listed(client, parameters), client.containers(all=True)))
+        images = _listed(client, parameters)
+        self._untidy = any(image["Id"] in standin.IDS for image in images)
+        return HostState(str(info["ID"]), store_kind(info), host_images(images, client.containers(all=True)))
 
     def _layers(self, client: Client) -> Layers:
         found: dict[str, Any] = {}

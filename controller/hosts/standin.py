@@ -17,7 +17,8 @@ import logging
 import random
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,12 +105,18 @@ def take_off(client: Client, reference: str, image_id: str, stand_in: StandIn) -
     _give_back(client, parse(reference), IDS | {image_id}, since)
 
 
-def tidy(client: Client, free: Iterable[StandIn]) -> None:
-    """Remove these stand-ins, which nobody here uses, with the name that a kill left them."""
-    ids = frozenset(image_id for each in free for image_id in each.ids)
+def tidy(client: Client, free: Sequence[StandIn]) -> None:
+    """Remove these stand-ins, which nobody here uses, with the names that were left them: the last one by Id, others by way of another stand-in."""
+    by_id = {image_id: each for each in free for image_id in each.ids}
     for image in client.images():
-        if image["Id"] in ids:
-            _remove(client, str(image["Id"]))
+        mine = by_id.get(image["Id"])
+        other = next((each for each in free if each is not mine), None)
+        if mine is None or _remove(client, image["Id"]) or other is None:
+            continue
+        for name in image["RepoTags"][1:]:
+            with suppress(MovedError, docker.errors.NotFound):
+                take_off(client, name, image["Id"], other)
+        _remove(client, image["Id"])
 
 
 def _replaced(client: Client, reference: str, first: StandIn) -> None:

@@ -10,6 +10,8 @@ from controller.domain.actions import Reason
 from controller.domain.ports import JournalEntry
 from controller.domain.reference import Target
 from controller.engine.apply import Outcome
+from controller.hosts.docker_engine import DockerHost
+from controller.hosts.standin import STAND_INS
 from controller.wiring import read
 from tests.conftest import StartRegistry
 from tests.support.scene import Quiet, Scene, publish, tags_of
@@ -29,6 +31,22 @@ async def test_what_only_a_host_has_is_pushed_proven_and_evicted(either_scene: S
     assert not errors(done.outcomes)
     assert done.after.converged
     assert not (await scene.look()).plan.actions
+    assert scene.tags_on_host() == set()
+    assert scene.pulled_back("cyroid/kali:1") == image_id
+
+
+async def test_a_name_that_broke_off_on_its_way_off_is_ours_again(either_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag of ours was left on a stand-in, and nobody has tidied up yet: the next push under it is not refused, and takes it off."""
+    scene = either_scene
+    monkeypatch.setattr(DockerHost, "tidy", lambda _: asyncio.sleep(0))
+    image_id = scene.build("cyroid/kali:1")
+    with scene.engine.client() as client:
+        list(client.api.load_image(STAND_INS[0].tar))
+        (left,) = {image["Id"] for image in client.api.images()} & STAND_INS[0].ids
+        client.api.tag(left, f"{scene.registry.address}/cyroid/kali", "1")
+    scene.images = [{"name": "cyroid/kali:1"}]
+    done = await scene.apply()
+    assert not errors(done.outcomes)
     assert scene.tags_on_host() == set()
     assert scene.pulled_back("cyroid/kali:1") == image_id
 

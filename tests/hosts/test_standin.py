@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from controller.domain.errors import NotFoundError
 from controller.domain.reference import parse
 from controller.hosts import standin
 from controller.hosts.docker_engine import DockerHost
@@ -24,6 +27,43 @@ async def test_what_a_kill_left_is_seen_by_nobody_and_goes(either_engine: Engine
         await host.tidy()
         with either_engine.client() as client:
             assert {image["Id"] for image in client.api.images()} == {web}
+    finally:
+        await host.close()
+
+
+async def test_what_broke_off_in_the_middle(either_engine: EngineServer) -> None:
+    """A name that is left on a stand-in means nothing, so a push under it is not refused; several names on one go, and a name that moved on stays."""
+    host = DockerHost("local", either_engine.url)
+    try:
+        with either_engine.client() as client:
+            list(client.api.load_image(standin.STAND_INS[0].tar))
+            (image_id,) = {image["Id"] for image in client.api.images()} & standin.STAND_INS[0].ids
+            for name in ("cyroid/kali:1", "cyroid/kali:2", "cyroid/web:1"):
+                client.api.tag(image_id, *name.split(":"))
+        with pytest.raises(NotFoundError, match="on its way off"):
+            await host.inspect("cyroid/kali:1")
+        web = build_image(either_engine, "cyroid/web:1", {"data": b"web"})
+        await host.tag(web, "cyroid/kali:2")
+        await host.look()
+        await host.tidy()
+        with either_engine.client() as client:
+            assert {image["Id"]: sorted(image["RepoTags"]) for image in client.api.images()} == {web: ["cyroid/kali:2", "cyroid/web:1"]}
+    finally:
+        await host.close()
+
+
+async def test_several_names_are_left(either_engine: EngineServer) -> None:
+    """Of a stand-in that broke off more than once: all of them go."""
+    host = DockerHost("local", either_engine.url)
+    try:
+        with either_engine.client() as client:
+            list(client.api.load_image(standin.STAND_INS[0].tar))
+            (image_id,) = {image["Id"] for image in client.api.images()} & standin.STAND_INS[0].ids
+            for name in ("cyroid/kali:1", "cyroid/kali:2", "cyroid/kali:3"):
+                client.api.tag(image_id, *name.split(":"))
+        await host.tidy()
+        with either_engine.client() as client:
+            assert client.api.images() == []
     finally:
         await host.close()
 
