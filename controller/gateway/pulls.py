@@ -17,6 +17,7 @@ from controller.domain.oci import Descriptor, Manifest
 from controller.domain.ports import Registry, Store
 from controller.domain.reference import Reference, Target, held_tag, is_digest
 from controller.domain.spec import Ensure, Internet
+from controller.domain.tags import choose
 from controller.gateway.keeper import Keeper, Pulled
 from controller.gateway.spool import Flow
 from controller.gateway.upstream import SpooledUpstream
@@ -193,11 +194,10 @@ class Pulls:
         for place in rules.places(repository, asked.ns, known=asked.known):
             if place.upstream is None:
                 continue
-            if rules.desired.internet is Internet.DENY:
-                raise ForbiddenError(f"{place.upstream.domain} is not asked: spec.internet is Deny")
             name, sources = place.upstream.repository, self._upstreams.get(place.upstream.domain, ())
             if place.guessed and not any(source.has_named(name, digest) for source in sources):
                 continue  # A push asks for each blob whether it is here: what it is called is told to no upstream.
+            self._check(rules.desired, place.upstream, digest)
             for source in sources:
                 try:
                     flow, reading = await _begun(source, name, digest)
@@ -220,7 +220,10 @@ async def _begun(source: SpooledUpstream, repository: str, digest: str) -> tuple
 
 
 def _is_listed(desired: Desired, upstream: Reference, identifier: str) -> bool:
-    """By a set, under this tag or digest; a digest of a repository that is listed is a part of an image that is."""
-    listed = (image.upstream for image in desired.images if image.upstream)
-    same = (name for name in listed if (name.domain, name.repository) == (upstream.domain, upstream.repository))
-    return any(is_digest(identifier) or identifier in {name.tag, name.digest} for name in same)
+    """By a set, under this tag or digest, or by the tags that it chooses; a digest of a repository that is listed is a part of an image that is."""
+    place = (upstream.domain, upstream.repository)
+    same = [name for name in (image.upstream for image in desired.images) if name and (name.domain, name.repository) == place]
+    rules = [rule for rule in desired.rules if (rule.repository.domain, rule.repository.repository) == place]
+    if is_digest(identifier):
+        return bool(same or rules)
+    return any(identifier == name.tag for name in same) or any(choose([identifier], rule.choice) for rule in rules)

@@ -52,6 +52,11 @@ class Quay:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """As clients reach it."""
+        return f"http://{self.address}"
+
     def asks(self, **more: object) -> None:
         """The files ask for something else."""
         self.desired = replace(self.desired, **more)  # type: ignore[arg-type] # passed on as it came

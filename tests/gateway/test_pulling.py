@@ -9,12 +9,13 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from controller.domain.desired import Patterns
+from controller.domain.desired import Patterns, TagRule
 from controller.domain.errors import DeniedError, NotFoundError, RemoteError
 from controller.domain.oci import Manifest
 from controller.domain.ports import PULL_THROUGH
-from controller.domain.reference import Target, held_tag
+from controller.domain.reference import Target, held_tag, parse
 from controller.domain.spec import Ensure, Internet
+from controller.domain.tags import TagChoice
 from controller.registry.client import RegistryClient
 from tests.conftest import StartRegistry
 from tests.gateway.conftest import Quay
@@ -284,8 +285,8 @@ async def test_reserved_names_never_ask_upstream(quay: Quay) -> None:
 async def test_what_the_file_forbids(quay: Quay) -> None:
     """Deny, Listed, and a domain that is no upstream: refused with the rule; what is in the registry is served all the same."""
     published = await publish(quay.registry, NGINX, "kept")
-    for name in ("library/nginx", "library/other"):
-        await publish(quay.internet, name, "1")
+    await publish(quay.internet, "library/nginx", "1")
+    other = await publish(quay.internet, "library/other", "1")
     async with quay.client() as registry:
         quay.asks(internet=Internet.DENY)
         with pytest.raises(DeniedError, match=r"spec\.internet is Deny"):
@@ -297,12 +298,36 @@ async def test_what_the_file_forbids(quay: Quay) -> None:
         quay.asks(internet=Internet.LISTED, images=(image("docker.io/library/nginx:1"),))
         with pytest.raises(DeniedError, match=r"spec\.internet is Listed"):
             await registry.manifest("library/other", "1")
+        with pytest.raises(DeniedError, match=r"spec\.internet is Listed"):
+            await read(registry, "docker.io/library/other", other.layers[0].digest)
         await pull(registry, "library/nginx", "1")
         async with httpx.AsyncClient(base_url=f"http://{quay.address}") as plain:
             refused = await plain.get("/v2/org/app/manifests/1?ns=evil.example")
     assert refused.status_code == 403
     assert "evil.example is not under spec.upstreams" in refused.json()["errors"][0]["message"]
     await until(lambda: bool(quay.kept))
+
+
+async def test_listed_by_its_tags(quay: Quay) -> None:
+    """A set that chooses tags lists those that it may choose."""
+    for tag in ("2.9", "3.19"):
+        await publish(quay.internet, "library/alpine", tag)
+    rule = TagRule("ranges", "docker.io/library/alpine", parse("docker.io/library/alpine"), TagChoice(semver=">=3", newest=2))
+    quay.asks(internet=Internet.LISTED, rules=(rule,))
+    async with quay.client() as registry:
+        with pytest.raises(DeniedError, match=r"no set lists 2\.9"):
+            await registry.manifest("library/alpine", "2.9")
+        await pull(registry, "library/alpine", "3.19")
+    await until(lambda: bool(quay.kept))
+
+
+async def test_a_push_where_the_internet_is_denied(quay: Quay) -> None:
+    """An engine asks for each blob before it sends it: that the registry lacks it is 404, also for a name that could be docker.io's."""
+    quay.asks(internet=Internet.DENY)
+    async with quay.client() as registry:
+        assert not await registry.has_blob("new/app", f"sha256:{'0' * 64}")
+    published = await publish(quay, "new/app", "1")
+    assert await tags_of(quay.registry, "new/app") == {"1": published.digest}
 
 
 async def test_by_digest(quay: Quay) -> None:

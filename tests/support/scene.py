@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -115,8 +115,17 @@ class Scene:
         return image_id
 
 
+class Reachable(Protocol):
+    """A registry, or what stands before one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        ...
+
+
 @asynccontextmanager
-async def client(server: RegistryServer) -> AsyncIterator[RegistryClient]:
+async def client(server: Reachable) -> AsyncIterator[RegistryClient]:
     """A client of a registry, for looking behind the scenes."""
     found = RegistryClient(server.url)
     try:
@@ -131,7 +140,7 @@ async def tags_of(server: RegistryServer, repository: str) -> dict[str, str]:
         return {tag: (await registry.resolve(repository, tag)).digest for tag in await registry.tags(repository)}
 
 
-async def publish(server: RegistryServer, repository: str, tag: str, *, platforms: Iterable[str] = (), size: int = 8192) -> Manifest:
+async def publish(server: Reachable, repository: str, tag: str, *, platforms: Iterable[str] = (), size: int = 8192) -> Manifest:
     """A synthetic image of random content, one layer of this size; with platforms an index of one child each. What was written."""
     async with client(server) as registry:
         if not platforms:
