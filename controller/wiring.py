@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +14,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.documents.catalog import read_catalog, read_entry
 from controller.documents.loader import Documents, load
+from controller.documents.registry_config import RegistryConfig, read_registry_config
 from controller.domain.compile import Catalogs, compile_desired, registry_address
 from controller.domain.desired import BuildSource, Desired
-from controller.domain.errors import UsageError, WharfError
+from controller.domain.errors import UnreachableError, UsageError, WharfError
+from controller.domain.gate import OPEN
 from controller.domain.observation import HostState
-from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry, Store
+from controller.domain.ports import COLLECTING, Advance, Archives, ArchiveWriter, CollectedRegistry, CollectorProgram, Gate, Host, Registry, Store
 from controller.domain.problems import DocumentsError, Place
 from controller.domain.reference import Reference, Target, canonical_domain, parse, split_domain
 from controller.domain.spec import API_VERSION, Access, TlsSpec, Upstream, Wharf, WharfSpec
 from controller.domain.texts import RegistryUrl
+from controller.engine.collect import GarbageCollection
 from controller.engine.notices import Recipient
 from controller.engine.pace import Pace
 from controller.engine.reconcile import Reconciler
@@ -31,10 +34,14 @@ from controller.engine.world import World
 from controller.hosts.docker_engine import DockerHost, Tls
 from controller.notify.messenger import AppriseMessenger
 from controller.registry.client import RegistryClient
+from controller.registry.collector import CollectorCommand
 from controller.registry.credentials import Credentials, from_docker_config, from_files
+from controller.registry.folder import FolderStorage
+from controller.registry.forward import ForwardingClient
 from controller.sources.archives import ImageArchives
 from controller.sources.contexts import FolderContexts
 from controller.sources.writing import open_writer
+from controller.store.gate import RegistryGate
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore
@@ -85,7 +92,7 @@ async def open_world(
 ) -> AsyncIterator[Reconciler]:
     """The registry, the upstreams and the hosts of a setup, behind their ports; closed at the end."""
     async with AsyncExitStack() as stack:
-        registry, upstreams = await stack.enter_async_context(open_registries(setup.wharf, setup.base, RegistryClient))
+        registry, upstreams = await stack.enter_async_context(open_registries(setup.wharf, setup.base, RegistryClient, store))
         own = _credentials(setup.wharf.registry, registry.address, setup.base)
         hosts: dict[str, Host] = {}
         tls = {each.name: _tls(each.tls, setup.base) for each in setup.wharf.hosts if each.tls}
@@ -101,8 +108,10 @@ def _tls(files: TlsSpec, base: Path) -> Tls:
 
 
 @asynccontextmanager
-async def open_registries(spec: WharfSpec, base: Path, kind: type[ClientT]) -> AsyncIterator[tuple[ClientT, Mapping[str, tuple[Registry, ...]]]]:
-    """The registry, and by domain the upstreams, mirrors first; closed at the end. `base` is where relative paths begin."""
+async def open_registries(
+    spec: WharfSpec, base: Path, kind: type[ClientT], store: Store
+) -> AsyncIterator[tuple[ClientT, Mapping[str, tuple[Registry, ...]]]]:
+    """The registry, with its gate, and by domain the upstreams, mirrors first; closed at the end. `base` is where relative paths begin."""
     async with AsyncExitStack() as stack:
 
         def client(url: str, domain: str, access: Access) -> RegistryClient:
@@ -110,7 +119,8 @@ async def open_registries(spec: WharfSpec, base: Path, kind: type[ClientT]) -> A
             stack.push_async_callback(upstream.close)
             return upstream
 
-        registry = _client(spec.registry.url, registry_address(spec), spec.registry, base, kind)
+        gate = store.gate(registry_address(spec))
+        registry = _client(spec.registry.url, registry_address(spec), spec.registry, base, kind, gate)
         stack.push_async_callback(registry.close)
         yield registry, {canonical_domain(upstream.domain): _upstream_clients(upstream, client) for upstream in spec.upstreams}
 
@@ -123,10 +133,10 @@ def _upstream_clients(upstream: Upstream, client: Callable[[str, str, Access], R
     return (*mirrors, client(url, domain, upstream))
 
 
-def _client(url: str, domain: str, access: Access, base: Path, kind: type[ClientT]) -> ClientT:
+def _client(url: str, domain: str, access: Access, base: Path, kind: type[ClientT], gate: Gate = OPEN) -> ClientT:
     """A client with the credentials and the authority that a document names, or docker's for that domain."""
     ca_file = None if access.ca_file is None else base / access.ca_file
-    return kind(url, credentials=_credentials(access, domain, base), ca_file=ca_file)
+    return kind(url, credentials=_credentials(access, domain, base), ca_file=ca_file, gate=gate)
 
 
 def _credentials(access: Access, domain: str, base: Path) -> Credentials:
@@ -231,14 +241,22 @@ def image_archives() -> Archives:
 
 
 @asynccontextmanager
-async def open_registry(setup: Setup | None, url: str | None) -> AsyncIterator[Registry]:
-    """The registry of a URL, with docker's credentials for it; without one the setup's, with the setup's. Closed at the end."""
+async def open_registry(setup: Setup | None, url: str | None, state: str | None = None) -> AsyncIterator[Registry]:
+    """The registry of a URL, with docker's credentials for it; without one the setup's, with the setup's. Closed at the end.
+
+    Its gate lies where the state file is, or would be.
+    """
+
+    def gate(address: str) -> Gate:
+        return RegistryGate(state_file(state, os.environ, "default").resolve().parent, address)
+
     if url is None and setup is not None:
-        spec = setup.wharf
-        registry = _client(spec.registry.url, registry_address(spec), spec.registry, setup.base, RegistryClient)
+        spec, address = setup.wharf, registry_address(setup.wharf)
+        registry = _client(spec.registry.url, address, spec.registry, setup.base, RegistryClient, gate(address))
     else:
         checked = _checked(url or "")
-        registry = RegistryClient(checked, credentials=from_docker_config(checked.partition("//")[2]))
+        address = checked.partition("//")[2]
+        registry = RegistryClient(checked, credentials=from_docker_config(address), gate=gate(address))
     try:
         yield registry
     finally:
@@ -288,9 +306,85 @@ async def check_folder(source: BuildSource) -> None:
         raise UsageError(str(error)) from None
 
 
-def verifier_of(world: World, rate: float, advance: Advance) -> Verifier:
-    """Reads the world's registry, at so many bytes a second; 0 for as many as come."""
-    return Verifier(world.registry, Pace(rate), advance)
+def verifier_of(registry: Registry, rate: float, advance: Advance) -> Verifier:
+    """Reads a registry, at so many bytes a second; 0 for as many as come."""
+    return Verifier(registry, Pace(rate), advance)
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """What a collection of garbage needs. `folder` is the registry's storage, where its configuration says that it is one of this machine."""
+
+    registry: CollectedRegistry
+    collection: GarbageCollection
+    folder: FolderStorage | None
+    config: RegistryConfig | None
+
+
+def registry_config(file: Path | None) -> RegistryConfig | None:
+    """The registry's configuration; UsageError for one that can't be read, and for a registry that nobody can write to."""
+    config = read_registry_config(file) if file else None
+    if config is not None and not config.takes_writes:
+        raise UsageError(f"{file} is of a registry that takes no writes (`proxy`, or `maintenance.readonly`): this is for one that does")
+    return config
+
+
+def folder_of(config: RegistryConfig | None) -> FolderStorage | None:
+    """Where the registry keeps its files, if its configuration says that it is a folder of this machine."""
+    return FolderStorage(config.folder) if config and config.folder else None
+
+
+def collector_of(config: RegistryConfig | None, collect: str | None, restart: str | None) -> CollectorProgram:
+    """The registry's own collector; UsageError when nobody says which."""
+    if collect is None and config is None:
+        raise UsageError("say --config with the configuration that the registry runs with, or --collector with the command that collects")
+    own = ["docker-registry", "garbage-collect", str(config.file)] if config else []
+    return CollectorCommand(collect if collect is not None else own, restart or "")
+
+
+@asynccontextmanager
+async def open_collection(
+    setup: Setup, store: Store, config: RegistryConfig | None, program: CollectorProgram, expired: Mapping[str, Collection[str]]
+) -> AsyncIterator[Collecting]:
+    """The registry of a setup, with what collects its garbage; closed at the end."""
+    spec, address = setup.wharf, registry_address(setup.wharf)
+    gate = store.gate(address)
+    registry = _client(spec.registry.url, address, spec.registry, setup.base, RegistryClient, gate)
+    folder = folder_of(config)
+    try:
+        yield Collecting(registry, GarbageCollection(registry, gate, program, folder, expired), folder, config)
+    finally:
+        await registry.close()
+
+
+async def gateway_goes_on(setup: Setup) -> str:
+    """Why the gateway that the file names would go on taking writes during a collection; "" if it would not, or does not run."""
+    if setup.wharf.gateway is None:
+        return ""
+    listen = setup.wharf.gateway.listen
+    gateway = ForwardingClient(f"http://{listen}")
+    try:
+        async with gateway.forward("GET", "/v2/", {}, None, "") as found:
+            if any(name.lower() == COLLECTING.lower() for name, _ in found.headers):
+                return ""
+    except UnreachableError:
+        return ""
+    finally:
+        await gateway.close()
+    return (
+        f"the gateway at {listen} goes on taking writes: it runs with another state folder (--state), on another machine, or before another address "
+        f"of the registry than {registry_address(setup.wharf)}"
+    )
+
+
+def of_registry(url: str, gateway: str | None) -> Setup:
+    """The setup of who has no file: this registry, and the gateway that `wharf gateway` serves before it."""
+    checked, served = _checked(url), {"listen": gateway, "pull": "Anyone", "push": "Anyone"}
+    try:
+        spec = WharfSpec.model_validate({"registry": {"url": checked}} | ({"gateway": served} if gateway else {}))
+    except ValidationError:
+        raise UsageError(f"--gateway {gateway}: expected the address and the port where it serves, such as 127.0.0.1:5001") from None
+    return Setup(Desired("gateway", frozenset({registry_address(spec)})), spec, Path.cwd(), (), ())
 
 
 def recipients_of(setup: Setup) -> list[Recipient]:

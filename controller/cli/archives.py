@@ -15,7 +15,7 @@ from rich.text import Text
 from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.domain.archived import Packing
-from controller.domain.errors import RemoteError, UnreachableError, WharfError
+from controller.domain.errors import CollectingError, RemoteError, UnreachableError, WharfError
 from controller.domain.ports import Advance, Store
 from controller.domain.reference import Target, parse, parse_local
 from controller.domain.texts import size
@@ -33,12 +33,18 @@ def import_(paths: Sequence[str], name: str | None, registry: str | None, compre
     setup = None if registry else read(files_or_default(files))
 
     async def work(store: Store | None) -> int:
-        async with open_registry(setup, registry) as found:
+        async with open_registry(setup, registry, state) as found:
             await found.ping()
             importer = Importer(found, image_archives(), Manifests(), packing=Packing(compression))
             worst = Exit.OK
             for path in paths:
-                worst = max(worst, await _one(importer, path, target, place_of(setup, found), store), key=_badness)
+                try:
+                    with found.writing():
+                        code = await _one(importer, path, target, place_of(setup, found), store)
+                except CollectingError as error:
+                    _complain(path, error)
+                    code = Exit.NOT_CONVERGED
+                worst = max(worst, code, key=_badness)
             return worst
 
     if setup is None:

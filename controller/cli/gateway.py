@@ -71,7 +71,7 @@ async def beside(setup: Setup, store: Store, desired: Callable[[], Desired], kep
 
 @asynccontextmanager
 async def _served(spec: GatewaySpec, setup: Setup, store: Store, desired: Callable[[], Desired], kept: Callable[[Kept], None]) -> AsyncIterator[None]:
-    async with open_registries(setup.wharf, setup.base, ForwardingClient) as (registry, upstreams):
+    async with open_registries(setup.wharf, setup.base, ForwardingClient, store) as (registry, upstreams):
         with suppress(RemoteError):
             await registry.ping()  # It says now how it wants us to log in: what is streamed can't be sent twice.
         sent_on = setup.wharf.registry.url if spec.redirect is Redirect.BLOBS else ""

@@ -17,6 +17,7 @@ from controller.domain.actions import Kind
 from controller.domain.naming import target_named
 from controller.domain.ports import PULL_THROUGH, AuditEntry
 from controller.domain.texts import size
+from controller.engine.collect import COLLECT
 from controller.engine.sweep import EXPIRE
 from controller.settings import files_or_default
 from controller.wiring import read, stored
@@ -101,7 +102,8 @@ def audit_table(entries: Sequence[AuditEntry], *, images: bool) -> Table:
 
 def _what(entry: AuditEntry) -> Text:
     signs, styles = {str(kind): sign for kind, sign in SIGNS.items()}, {str(kind): style for kind, style in STYLES.items()}
-    signs[EXPIRE], styles[EXPIRE] = SIGNS[Kind.DELETE], STYLES[Kind.DELETE]
+    for each in (EXPIRE, COLLECT):
+        signs[each], styles[each] = SIGNS[Kind.DELETE], STYLES[Kind.DELETE]
     sign = "✗" if entry.error else signs.get(entry.action, "+")
     return Text(f"{sign} {entry.action.lower()}", "red" if entry.error else styles.get(entry.action, "green"))
 
@@ -116,7 +118,9 @@ def _became(entry: AuditEntry) -> Text:
         return Text.assemble(f"{entry.reason}: ", (entry.error, "red"))
     if entry.action == "Evict":
         return Text(f"{entry.reason}: {short(entry.before)} left the host; the registry holds it as {short(entry.after)}")
-    change = " -> ".join(short(each) for each in (entry.before, entry.after or ("nothing" if entry.action in {Kind.DELETE, EXPIRE} else "")) if each)
+    change = " -> ".join(
+        short(each) for each in (entry.before, entry.after or ("nothing" if entry.action in {Kind.DELETE, EXPIRE, COLLECT} else "")) if each
+    )
     return Text(f"{entry.reason}: {change}" if change else entry.reason)
 
 

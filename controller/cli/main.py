@@ -16,8 +16,10 @@ from rich.text import Text
 
 from controller import __version__
 from controller.cli import archives, building, commands, doors, explain, gateway, history, logs
+from controller.cli import collect as collecting
 from controller.cli import migrate as migrating
 from controller.cli import restore as restoring
+from controller.cli import usage as using
 from controller.cli import verify as verifying
 from controller.cli.errors import Exit, complaints
 from controller.domain.archived import Packing
@@ -346,6 +348,52 @@ def verify(
     Exit code 0: all is whole, or was made so; 2: something is broken; 1: a file or usage error; 3: the registry could not be reached.
     """
     return verifying.verify(files, state, verifying.Wanted(images, everything, repair, (rate or 0.0) * 1_000_000, output))
+
+
+_CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="REGISTRY.yml",
+    help="The configuration that the registry runs with.",
+)
+
+
+@wharf.command("gc")
+@_PATHS
+@_CONFIG
+@click.option(
+    "--collector", metavar="COMMAND", help="What collects instead of `docker-registry garbage-collect REGISTRY.yml`; it must know --dry-run."
+)
+@click.option("--restart", metavar="COMMAND", help="Restarts the registry, where that shall empty its blob cache.")
+@click.option("--patience", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SECONDS", help="Wait so long for who writes.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Read at most so many megabytes a second for the proof.")
+@click.option("--dry-run", is_flag=True, help="Say what would be collected; change nothing.")
+@click.option("--registry", metavar="URL", help="Without any file: the registry.")
+@click.option("--gateway", metavar="ADDR:PORT", help="With --registry: where `wharf gateway` serves before it.")
+@_STATE
+@_OUTPUT
+def gc_(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int:  # noqa: ANN401 - the options, as Wanted names them
+    """Collect the registry's garbage without an outage: writes are held off, reads go on, and every image is read and hashed afterwards.
+
+    Runs the registry's own collector, beside `wharf run` or without it. Deletes nothing that a tag names. A registry in a container:
+    --collector 'docker exec registry registry garbage-collect /etc/docker/registry/config.yml'.
+    Exit code 0: collected, and all is whole; 2: something is broken, or was not done; 1: a file or usage error, or somebody still writes;
+    3: the registry could not be reached.
+    """
+    return collecting.collect(files, state, collecting.Wanted(**said))
+
+
+@wharf.command("usage")
+@_PATHS
+@_CONFIG
+@click.option("--registry", metavar="URL", help="Without any file: the registry.")
+@_OUTPUT
+def usage_(files: tuple[Path, ...], config: Path | None, registry: str | None, output: str) -> int:
+    """Show what the registry stores: the bytes that each repository's tags name, what it shares with others, and all together.
+
+    With --config also what is on the disk, and how much of it no tag names. Changes nothing.
+    """
+    return using.usage(files, config, registry, output)
 
 
 @wharf.command()

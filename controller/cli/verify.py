@@ -84,15 +84,15 @@ async def _work(setup: Setup, store: Store, wanted: Wanted, console: Console) ->
 
     def tell(verdict: Verdict, repair: Repaired | None = None) -> None:
         if wanted.output == "table" and (verdict.whole or repair is not None or not wanted.repair):
-            for line in _lines(verdict, repair):
+            for line in lines_of(verdict, repair):
                 console.print(line)
 
     async with open_world(setup, store, actor="verify") as reconciler:
         await reconciler.world.registry.ping()
         look, otherwise = (everything, "the registry has no such tag") if wanted.everything else (listed, "no set lists it; --all looks further")
         entries = _chosen(await look(reconciler.world, setup.desired), wanted.images, otherwise)
-        with _reading(console) as advance:
-            verifier = verifier_of(reconciler.world, wanted.rate, advance)
+        with reading(console) as advance:
+            verifier = verifier_of(reconciler.world.registry, wanted.rate, advance)
             images = {target: sorted({entry.image_set for entry in each}) for target, each in entries.items()}
             found = await verifier.verify(images, tell)
             repaired: dict[Target, Repaired] = {}
@@ -127,7 +127,7 @@ def _named(target: Target, entries: tuple[DesiredImage, ...], name: str) -> bool
 
 
 @contextmanager
-def _reading(console: Console) -> Iterator[Advance]:
+def reading(console: Console) -> Iterator[Advance]:
     """A line that counts bytes on a terminal, nothing elsewhere."""
     columns = (TextColumn("reading"), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -141,7 +141,8 @@ def _total(done: Verified) -> Text:
     return Text(f"{len(done.images)} image{'s' * (len(done.images) != 1)}, {broken}: {done.blobs} blobs, {read_back}.", "bold")
 
 
-def _lines(verdict: Verdict, repaired: Repaired | None) -> Iterator[Text]:
+def lines_of(verdict: Verdict, repaired: Repaired | None = None) -> Iterator[Text]:
+    """One image for people: whether it is whole, else what is not, and what became of it."""
     at_urls = f", {verdict.at_urls} layer(s) left at their urls not read" if verdict.at_urls else ""
     if verdict.whole:
         yield Text.assemble(
@@ -181,11 +182,11 @@ def _row(verdict: Verdict, repaired: Repaired | None) -> dict[str, Any]:
         "digest": verdict.digest or None,
         "bytes": verdict.bytes,
         "whole": verdict.whole,
-        "broken": [_broken_row(broken) for broken in verdict.broken],
+        "broken": [broken_row(broken) for broken in verdict.broken],
     }
     if repaired is not None:
         row["repair"] = {
-            "was": [_broken_row(broken) for broken in repaired.was.broken],
+            "was": [broken_row(broken) for broken in repaired.was.broken],
             "done": list(repaired.done),
             "failed": list(repaired.failed),
             "digestChanged": repaired.changed,
@@ -193,7 +194,8 @@ def _row(verdict: Verdict, repaired: Repaired | None) -> dict[str, Any]:
     return row
 
 
-def _broken_row(broken: Broken) -> dict[str, Any]:
+def broken_row(broken: Broken) -> dict[str, Any]:
+    """A part that is broken, as plain data."""
     return {
         "part": str(broken.part),
         "digest": broken.digest or None,

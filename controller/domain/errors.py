@@ -12,6 +12,7 @@
         ├── NotFoundError          the other side said that it does not exist
         ├── DeniedError            401 or 403, or credentials that can't be had
         ├── RefusedError           the other side understood, and refuses (4xx, 409, an error in a stream)
+        │   └── CollectingError    the registry's garbage is being collected, so nothing is written to it now
         └── CorruptError           what came is not what its digest, length or type says
 
 Law 9: every message says which image, what was tried, what the other side answered and what to do.
@@ -92,6 +93,12 @@ class DeniedError(RemoteError):
 
 class RefusedError(RemoteError):
     """The other side understood the request and refuses it."""
+
+
+class CollectingError(RefusedError):
+    """The registry's garbage is being collected: nothing is written to it until that is over, and reading goes on."""
+
+    retryable_by_default = True
 
 
 class CorruptError(RemoteError):

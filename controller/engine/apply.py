@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, assert_never
@@ -13,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
 from controller.domain.desired import Desired
-from controller.domain.errors import UnprovenError, WharfError
+from controller.domain.errors import CollectingError, UnprovenError, WharfError
 from controller.domain.observation import HostState, Observation, Present, StoreKind
 from controller.domain.ports import Advance, AuditEntry, Host
 from controller.domain.reference import Target
@@ -52,13 +53,17 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one action. `error` is "" when it was done; `digest` is what the registry holds afterwards."""
+    """What became of one action. `error` is "" when it was done; `digest` is what the registry holds afterwards.
+
+    `wait`: it was not begun, as the registry takes nothing now, and may be tried again after so many seconds.
+    """
 
     action: Action
     error: str
     digest: str
     bytes: int
     seconds: float
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ class Applier:
 
     async def _one(self, this: _Pass, action: Action) -> Outcome:
         this.progress.started(action)
-        began, moved, error, digest = self._monotonic(), 0, "", ""
+        began, moved, error, digest, wait = self._monotonic(), 0, "", "", 0.0
 
         def advance(count: int) -> None:
             nonlocal moved
@@ -131,11 +136,15 @@ class Applier:
             this.progress.advanced(action, count)
 
         try:
-            digest = await self._do(this, action, advance)
+            # As a whole: nothing is collected between an image's blobs and its manifest.
+            with nullcontext() if isinstance(action, Pull) else self._world.registry.writing():
+                digest = await self._do(this, action, advance)
         except WharfError as failure:
             error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)
-        outcome = Outcome(action, error, digest, moved, self._monotonic() - began)
-        self._record(outcome)
+            wait = (failure.retry_after or 0.0) if isinstance(failure, CollectingError) else 0.0
+        outcome = Outcome(action, error, digest, moved, self._monotonic() - began, wait)
+        if not wait:
+            self._record(outcome)
         this.progress.finished(outcome)
         return outcome
 

@@ -100,7 +100,8 @@ class Notices:
         subject = str(target)
         error = next((outcome.error for outcome in worked.outcomes if outcome.error), "")
         unknown = any(row.reason is Reason.UNKNOWN for row in worked.plan.held_back)
-        if error or not unknown:
+        waits = any(outcome.wait for outcome in worked.outcomes)
+        if (error or not unknown) and not waits:
             self._set(Trouble.FAILURE, {subject: error} if error else {}, {subject})
         if not unknown:
             held = _held(row for row in worked.plan.held_back if row.reason is not Reason.TOO_MANY_DELETES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from controller.domain.actions import DELETIONS, Copy, Plan
 from controller.domain.desired import Desired
-from controller.domain.errors import RemoteError
+from controller.domain.errors import CollectingError, RemoteError
 from controller.domain.explanation import Explanation, Found, explained
 from controller.domain.observation import Fact, HostState, Observation
 from controller.domain.plan import copies_by_target, make_plan
@@ -186,7 +186,11 @@ class Reconciler:
 
     async def sweep(self, look: Look) -> None:
         """Let held tags go whose time is over, where that is due; after a pass, as it is no part of a plan."""
-        await self._sweeper.sweep(look.desired, look.seen)
+        try:
+            with self._world.registry.writing():
+                await self._sweeper.sweep(look.desired, look.seen)
+        except CollectingError as error:
+            log.info("nothing is let go of now: %s", error)
 
     async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""

@@ -54,7 +54,8 @@ class Repairer:
         for name, bring in (await self._salvage.places(now, entries)).items():
             began, before, error, moved = self._monotonic(), now, "", 0
             try:
-                moved = await bring(now)
+                with self._world.registry.writing():
+                    moved = await bring(now)
             except WharfError as failure:
                 error = str(failure)
             now = await self._salvage.again(now)

@@ -66,7 +66,8 @@ class Restorer:
             manifest = await self._world.registry.manifest(target.repository, digest)
             if before and before != digest:
                 self._world.store.hold(target.held(before), self._world.clock())
-            await replace_tag(self._world.registry, target, manifest, expected=before)
+            with self._world.registry.writing():
+                await replace_tag(self._world.registry, target, manifest, expected=before)
         except WharfError as failure:
             error = str(failure)
             raise

@@ -167,7 +167,7 @@ class Shift:
         """When it is due again: after a failure or without an answer later and later, else when a reason to wait ends."""
         self._reports.worked(target, worked)
         if any(outcome.error for outcome in worked.outcomes) or _unknown(worked.plan):
-            self._queue.failed(target)
+            self._queue.failed(target, max((outcome.wait for outcome in worked.outcomes), default=0.0))
         else:
             took = self._queue.done(target)
             if worked.outcomes:

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from controller.domain.dispatch import ForbiddenError
-from controller.domain.errors import DeniedError, NotFoundError, RefusedError, RemoteError
+from controller.domain.errors import CollectingError, DeniedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import MAX_MANIFEST
 from controller.domain.ports import Forwarded
 from controller.gateway.pulls import Answer
@@ -154,6 +154,8 @@ def _failure(error: RemoteError) -> web.Response:
             return problem(404, "MANIFEST_UNKNOWN", str(error))
         case DeniedError():
             return problem(401 if error.answer.startswith("401") else 403, "DENIED", str(error))
+        case CollectingError():
+            return problem(503, "UNAVAILABLE", str(error), retry)
         case RefusedError() if error.answer.startswith("429") or retry:
             return problem(429, "TOOMANYREQUESTS", str(error), retry)
         case _:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from controller.domain.actions import Copy, Reason
 from controller.domain.desired import Desired
-from controller.domain.errors import WharfError
+from controller.domain.errors import CollectingError, WharfError
 from controller.domain.oci import Manifest
-from controller.domain.ports import Advance
+from controller.domain.ports import Advance, Registry
 from controller.domain.reference import Reference, Target
 from controller.engine.copy import Copier
 from controller.engine.manifests import Manifests
@@ -53,9 +53,10 @@ class Kept:
 class Keeper:
     """One image is brought once at a time; `done` is told of each."""
 
-    def __init__(self, group: asyncio.TaskGroup, copier: Copier, manifests: Manifests, spool: Spool, done: Callable[[Kept], None]) -> None:
+    def __init__(self, group: asyncio.TaskGroup, registry: Registry, manifests: Manifests, spool: Spool, done: Callable[[Kept], None]) -> None:
         self._group = group
-        self._copier = copier
+        self._registry = registry
+        self._copier = Copier(registry, manifests, hashed=True)
         self._manifests = manifests
         self._spool = spool
         self._done = done
@@ -91,10 +92,20 @@ class Keeper:
                     counted += count
 
                 try:
-                    await self._copy(pulled, desired, sources, advance)
+                    await self._when_open(lambda: self._copy(pulled, desired, sources, advance))
                 except WharfError as error:
                     said = str(error)
                 self._tell(Kept(pulled, counted, time.monotonic() - began, said))
+
+    async def _when_open(self, copy: Callable[[], Awaitable[None]]) -> None:
+        """While the registry's garbage is collected, it waits in the spool; clients have it from there."""
+        while True:
+            try:
+                with self._registry.writing():
+                    return await copy()
+            except CollectingError as error:
+                log.info("%s", error)
+                await asyncio.sleep(error.retry_after or 1.0)
 
     def _tell(self, kept: Kept) -> None:
         pulled = kept.pulled

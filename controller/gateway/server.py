@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -12,12 +12,13 @@ from aiohttp import web
 
 from controller.domain.desired import Desired
 from controller.domain.dispatch import Dispatch, NeedsLoginError
-from controller.domain.oci import Descriptor
+from controller.domain.oci import MAX_MANIFEST, Descriptor
 from controller.domain.ports import Forwarded, Forwarder
 from controller.domain.reference import HELD_PREFIX, is_digest
 from controller.gateway.access import Access
 from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, passed_on, problem, told
 from controller.gateway.pulls import Asked, Pulls
+from controller.gateway.writes import Writes, mounted_from, once, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,12 @@ _KNOWN = "known"
 class Gateway:
     """The web application. `desired` gives what the files say now; clients are sent to the registry at `send_on`, if given, for blobs that it has."""
 
-    def __init__(self, forwarder: Forwarder, pulls: Pulls, desired: Callable[[], Desired], access: Access, *, send_on: str = "") -> None:
+    def __init__(
+        self, forwarder: Forwarder, pulls: Pulls, writes: Writes, desired: Callable[[], Desired], access: Access, *, send_on: str = ""
+    ) -> None:
         self._forwarder = forwarder
         self._pulls = pulls
+        self._writes = writes
         self._desired = desired
         self._known_rules = Dispatch(desired())
         self._access = access
@@ -77,10 +81,11 @@ class Gateway:
     def _asked_to_log_in(self, request: web.Request, why: str) -> web.Response:
         name = request.match_info.get("name", "")
         scope = f"repository:{name}:{'pull' if request.method in {'GET', 'HEAD'} else 'pull,push'}" if name else ""
-        return problem(401, "UNAUTHORIZED", why, self._access.challenge(request, scope))
+        said = self._writes.said if request.path == "/v2/" else {}
+        return problem(401, "UNAUTHORIZED", why, self._access.challenge(request, scope) | said)
 
     async def _base(self, _: web.Request) -> web.Response:
-        return web.json_response({}, headers=VERSION)
+        return web.json_response({}, headers={**VERSION, **self._writes.said})
 
     # Pulls.
 
@@ -99,7 +104,7 @@ class Gateway:
             path = f"/v2/{place.repository}/blobs/{digest}"
             send_on = "" if rules.is_private(place.repository) else self._send_on
             async with self._forwarded(request, path, place.repository, head=bool(send_on)) as found:
-                if found.status not in {404, 400}:
+                if found.status not in {404, 400} and await self._writes.holds(place.repository, digest):
                     if send_on and request.method == "GET":
                         return web.Response(status=307, headers={**VERSION, "Location": send_on + path, DIGEST: digest})
                     return await passed_on(request, found)
@@ -136,19 +141,52 @@ class Gateway:
         if not request.get(_KNOWN, False):
             rules.check_known(name)
             rules.check_known(request.query.get("from", name))  # Where a blob is mounted from.
-        async with self._forwarded(request, f"/v2/{repository}/{request.match_info['rest']}", repository, query=True) as found:
+        path = f"/v2/{repository}/{request.match_info['rest']}"
+        if request.method in {"GET", "HEAD"}:
+            return await self._passed_on(request, path, repository)
+        kind, _, reference = request.match_info["rest"].partition("/")
+        last = request.method == "DELETE" or (kind == "manifests" and not is_digest(reference))
+        async with self._writes.writing(request.remote or "", repository, last=last):
+            if request.method == "PUT" and kind == "manifests":
+                return await self._put_manifest(request, path, repository)
+            return await self._passed_on(request, path, repository, query=not await self._mounts_what_is_gone(request))
+
+    async def _passed_on(self, request: web.Request, path: str, repository: str, *, query: bool = True) -> web.StreamResponse:
+        async with self._forwarded(request, path, repository, query=query) as found:
             return await passed_on(request, found)
 
+    async def _put_manifest(self, request: web.Request, path: str, repository: str) -> web.StreamResponse:
+        """What is answered 201 can be read afterwards, with its blobs; a blob cache may not know better than to say so of what was collected."""
+        raw, manifest = await read_manifest(request)
+        if raw is None:
+            return problem(413, "SIZE_INVALID", f"a manifest of more than {MAX_MANIFEST >> 20} MiB")
+        lost = await self._writes.lost(repository, manifest) if manifest else ""
+        if lost:
+            return problem(400, "MANIFEST_BLOB_UNKNOWN", f"{repository} lacks {lost}: push it again")
+        async with self._forwarded(request, path, repository, query=True, whole=raw) as found:
+            if manifest and found.status == 201:  # noqa: PLR2004 - created
+                await self._forwarder.keep_manifest(repository, manifest)
+            return await passed_on(request, found)
+
+    async def _mounts_what_is_gone(self, request: web.Request) -> bool:
+        """Then it is an upload like another."""
+        source, digest = mounted_from(request)
+        return bool(source) and not await self._writes.holds(source, digest)
+
     def _forwarded(
-        self, request: web.Request, path: str, repository: str, *, query: bool = False, head: bool = False
+        self, request: web.Request, path: str, repository: str, *, query: bool = False, head: bool = False, whole: bytes | None = None
     ) -> AbstractAsyncContextManager[Forwarded]:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         headers["Accept"] = ", ".join(request.headers.getall("Accept", ["*/*"]))  # An engine sends several.
         # The registry makes the addresses of uploads of these.
         headers |= {"Host": request.host, "X-Forwarded-Proto": request.scheme}
-        body = request.content.iter_any() if request.method in {"POST", "PUT", "PATCH"} and request.can_read_body else None
+        body: AsyncIterator[bytes] | None = (
+            request.content.iter_any() if request.method in {"POST", "PUT", "PATCH"} and request.can_read_body else None
+        )
         if request.method in {"POST", "PUT", "PATCH"} and body is None:
             headers["Content-Length"] = "0"
+        if whole is not None:
+            body, headers["Content-Length"] = once(whole), str(len(whole))
         target = f"{path}?{request.query_string}" if query and request.query_string else path
         action = "pull" if request.method in {"GET", "HEAD"} else "pull,push" if request.method != "DELETE" else "delete"
         scope = f"repository:{repository}:{action}" if repository else "registry:catalog:*"

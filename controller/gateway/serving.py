@@ -17,7 +17,6 @@ from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
 from controller.domain.ports import PULL_THROUGH, AuditEntry, ReadableRegistry, Store
 from controller.domain.spec import GatewaySpec
-from controller.engine.copy import Copier
 from controller.engine.manifests import Manifests
 from controller.gateway.access import Access, read_users
 from controller.gateway.keeper import Keeper, Kept
@@ -25,6 +24,7 @@ from controller.gateway.pulls import Pulls
 from controller.gateway.server import Gateway
 from controller.gateway.spool import Spool
 from controller.gateway.upstream import SpooledUpstream
+from controller.gateway.writes import Writes
 from controller.registry.forward import ForwardingClient
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,11 @@ async def serving(parts: Parts, listen: str) -> AsyncIterator[int]:
     """Serve at this `host:port`; gives the port. UsageError when it can't be had. What is being brought to the registry is cancelled at the end."""
     async with asyncio.TaskGroup() as group:
         spool, manifests = Spool(group), Manifests()
-        keeper = Keeper(group, Copier(parts.registry, manifests, hashed=True), manifests, spool, lambda kept: _record(parts, kept))
+        keeper = Keeper(group, parts.registry, manifests, spool, lambda kept: _record(parts, kept))
         upstreams = {domain: [SpooledUpstream(each, spool) for each in registries] for domain, registries in parts.upstreams.items()}
         pulls = Pulls(parts.registry, upstreams, keeper, parts.store, parts.clock)
-        gateway = Gateway(parts.registry, pulls, parts.desired, parts.access, send_on=parts.send_on)
+        writes = Writes(parts.registry.gate, parts.registry)
+        gateway = Gateway(parts.registry, pulls, writes, parts.desired, parts.access, send_on=parts.send_on)
         runner = web.AppRunner(gateway.app(), access_log=None, shutdown_timeout=_LAST_ANSWERS)
         await runner.setup()
         try:
@@ -70,6 +71,7 @@ async def serving(parts: Parts, listen: str) -> AsyncIterator[int]:
                 yield runner.addresses[0][1]
         finally:
             await runner.cleanup()
+            writes.close()
             keeper.close()
             spool.close()
     if refused is not None:  # Outside of the group, which would wrap it.

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 
-from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, WharfError
+from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, UnreachableError, WharfError
+from controller.domain.gate import OPEN
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.ports import Doubt, Gate
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
 from controller.registry.answers import is_page, is_registry, one_line, read_bounded
@@ -44,8 +46,9 @@ class RegistryClient(Sender):
         ca_file: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        gate: Gate = OPEN,
     ) -> None:
-        super().__init__(url, credentials, ca_file, sleep, jitter)
+        super().__init__(url, credentials, ca_file, sleep, jitter, gate)
         self._deleting: dict[str, asyncio.Lock] = {}
         self._asking_referrers = asyncio.Lock()
         self._has_referrers: bool | None = None
@@ -102,6 +105,24 @@ class RegistryClient(Sender):
             raise CorruptError(
                 tried_by(response), f"the registry calls it {digest}, not {manifest.digest}", hint="it changes manifests on the way in"
             )
+        if self.gate.doubt:
+            await self.keep_manifest(repository, manifest)
+
+    async def keep_manifest(self, repository: str, manifest: Manifest) -> None:
+        """See to it that a manifest which the registry took can be read there; RefusedError when it can't.
+
+        A blob cache remembers a manifest that was collected: PUT answers 201 and writes nothing. The same bytes are written when uploaded as a blob.
+        """
+        for left in (True, False):
+            try:
+                await self.resolve(repository, manifest.digest)
+            except NotFoundError as error:
+                if not left:
+                    hint = "its blob cache remembers what a garbage collection took: restart it"
+                    raise RefusedError(error.tried, "the registry took this manifest, and does not have it", hint=hint) from None
+            else:
+                return
+            await self.write_blob(repository, Descriptor("", manifest.digest, len(manifest.raw)), _once(manifest.raw))
 
     # Blobs.
 
@@ -109,7 +130,7 @@ class RegistryClient(Sender):
         """HEAD (end-2). No proof: only reading it is."""
         try:
             async with self._sent("HEAD", _blob(repository, digest), scope=_pull(repository)):
-                return True
+                return await self._believed(repository, digest)
         except NotFoundError:
             return False
         except RefusedError as error:
@@ -120,6 +141,22 @@ class RegistryClient(Sender):
                 return True
         except NotFoundError:
             return False
+
+    async def holds(self, repository: str, digest: str) -> bool:
+        """Whether the blob's first byte can be read: of one that a collection took, nothing comes, whatever HEAD says."""
+        try:
+            async with self._sent("GET", _blob(repository, digest), {"Range": "bytes=0-0"}, scope=_pull(repository), tries=1) as response:
+                async for _ in received(response, tried_by(response)):
+                    return True
+        except RefusedError as error:
+            return error.answer.startswith("416")  # A blob without a byte.
+        except (NotFoundError, UnreachableError):
+            pass
+        return False
+
+    async def _believed(self, repository: str, digest: str) -> bool:
+        """Whether what the registry says to have is there; after a collection that was broken off, that is looked at."""
+        return self.gate.doubt < Doubt.BLOBS or await self.holds(repository, digest)
 
     async def blob_size(self, repository: str, digest: str) -> int:
         """HEAD (end-2); RefusedError when the answer does not tell."""
@@ -187,8 +224,9 @@ class RegistryClient(Sender):
         path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
         scope = _push(repository) if source == repository else f"{_push(repository)} {_pull(source)}"
         async with self._sent("POST", path, scope=scope, content=b"") as response:
-            if response.status_code == httpx.codes.CREATED:
-                return None
+            mounted = response.status_code == httpx.codes.CREATED
+        if mounted:
+            return None if await self._believed(repository, digest) else str(await self._open_upload(repository))
         location = response.headers.get("Location", "")
         return str(further(response, location)) if location else ""
 
@@ -294,9 +332,10 @@ class RegistryClient(Sender):
         """Remove this tag alone: by tag where the registry can (3.x), else by a tombstone (2.8). See tombstone.py."""
         # One at a time: 2.8 looks for a digest's tags by listing them all, and leaves one behind when another goes meanwhile.
         async with self._deleting.setdefault(repository, asyncio.Lock()):
-            current = await self.manifest(repository, tag)
-            if not await self.deletes_tags(repository, tag):
-                await tombstone.delete_tag(self, repository, tag, current)
+            with self.writing():  # As a whole: a tag that was overwritten must be deleted, or given back what it meant.
+                current = await self.manifest(repository, tag)
+                if not await self.deletes_tags(repository, tag):
+                    await tombstone.delete_tag(self, repository, tag, current)
         try:
             left = await self.resolve(repository, tag)
         except NotFoundError:
@@ -317,6 +356,14 @@ class RegistryClient(Sender):
         except CorruptError:
             return False  # 2.8 answers 400 DIGEST_INVALID: a tag is no digest.
 
+    async def delete_blob(self, repository: str, digest: str) -> bool:
+        """Take away a repository's link to a blob (end-10), and what a cache remembers of it; whether there was one."""
+        try:
+            async with self._sent("DELETE", _blob(repository, digest), scope=_delete(repository)):
+                return True
+        except NotFoundError:
+            return False
+
     async def delete_manifest(self, repository: str, digest: str) -> None:
         """Remove a manifest with every tag on it (end-9). Only for what nothing else can mean."""
         async with self._sent("DELETE", _manifest(repository, digest), scope=_delete(repository)):
@@ -335,6 +382,10 @@ def _blob(repository: str, digest: str) -> str:
     if not is_digest(digest):
         raise CorruptError(f"naming a blob of {repository}", f"{one_line(digest)!r} is no digest")
     return f"/v2/{repository}/blobs/{digest}"
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _unmarked(error: RemoteError) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import httpx
 
 from controller.domain.errors import RefusedError, RemoteError
+from controller.domain.ports import Gate
 from controller.registry.answers import error_of, one_line, shown, unreachable
 from controller.registry.auth import Authorizer
 from controller.registry.credentials import Credentials
@@ -18,6 +19,10 @@ from controller.registry.transport import FAILURES, http_client
 TRIES = 4
 
 _REDIRECTS = 5
+_BRIDGE, _BRIDGE_PAUSE = 150, 0.2
+"""How often a read is tried again while a collection is under way, and the seconds between: half a minute in all."""
+
+_WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 
 class Sender:
@@ -30,6 +35,7 @@ class Sender:
         ca_file: Path | None,
         sleep: Callable[[float], Awaitable[None]],
         jitter: Callable[[], float],
+        gate: Gate,
     ) -> None:
         self._url = httpx.URL(url)
         self._base = url.rstrip("/")
@@ -37,6 +43,7 @@ class Sender:
         self._auth = Authorizer(self._url, self._client, credentials)
         self._sleep = sleep
         self._jitter = jitter
+        self.gate = gate
         self._manners = Manners(sleep, address=self.address)
         self.requests = 0
 
@@ -48,6 +55,10 @@ class Sender:
     async def close(self) -> None:
         """Give the connections back."""
         await self._client.aclose()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """For as long as an image is brought, changed or deleted, by this task and by what it starts: no garbage is collected meanwhile."""
+        return self.gate.writing()
 
     @asynccontextmanager
     async def _sent(
@@ -61,14 +72,18 @@ class Sender:
         tries: int = TRIES,
         lane: Lane = Lane.SMALL,
     ) -> AsyncIterator[httpx.Response]:
-        """One answer that is not an error, after retries, in its turn; a body that is a stream can't be sent twice, so it is tried once."""
+        """One answer that is not an error, after retries, in its turn; a body that is a stream can't be sent twice, so it is tried once.
+
+        What writes asks the gate, where what it is a part of has not asked already.
+        """
         url = self._url_of(method, target) if isinstance(target, str) else target
-        async with self._manners.turn(lane):
-            response = await self._tried(method, url, headers or {}, scope, content, tries, lane)
-            try:
-                yield response
-            finally:
-                await response.aclose()
+        with self.writing() if method in _WRITES else nullcontext():
+            async with self._manners.turn(lane):
+                response = await self._tried(method, url, headers or {}, scope, content, tries, lane)
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
 
     async def _tried(
         self,
@@ -136,13 +151,17 @@ class Sender:
     async def _once(
         self, method: str, url: httpx.URL, headers: Mapping[str, str], authorization: str | None, content: bytes | AsyncIterator[bytes] | None
     ) -> httpx.Response:
-        """One request, whatever its answer is; UnreachableError when there is none."""
+        """One request, whatever its answer is; UnreachableError when there is none. A read waits while a collection restarts the registry."""
         mine = {**headers, "Authorization": authorization} if authorization else headers
-        self.requests += 1
-        try:
-            return await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
-        except FAILURES as failure:
-            raise unreachable(f"{method} {shown(url)}", failure) from None
+        for left in reversed(range(_BRIDGE)):
+            self.requests += 1
+            try:
+                return await self._client.send(self._client.build_request(method, url, headers=mine, content=content), stream=True)
+            except FAILURES as failure:
+                if not left or method in _WRITES or not self.gate.closed:
+                    raise unreachable(f"{method} {shown(url)}", failure) from None
+            await self._sleep(_BRIDGE_PAUSE)
+        raise AssertionError("the last try either answers or raises")
 
     def _url_of(self, method: str, target: str) -> httpx.URL:
         try:

@@ -14,6 +14,7 @@ from controller.domain.errors import UsageError
 from controller.domain.observation import Held, Lookup, Present, Tombstone
 from controller.domain.ports import AuditEntry, JournalEntry
 from controller.domain.reference import Target
+from controller.store.gate import RegistryGate
 from controller.store.schema import CHANGES, open_to_read, open_to_write, transaction
 
 _AUDIT = "at, actor, action, image, host, reason, before, after, bytes, seconds, error"
@@ -195,6 +196,10 @@ class SqliteStore:
             return [AuditEntry(*row) for row in self._rows(query)]  # type: ignore[arg-type] # as above
         query = f"SELECT {_AUDIT} FROM audit WHERE {CHANGES} AND image > ? AND image < ? ORDER BY id DESC"  # noqa: S608 - constants
         return [AuditEntry(*row) for row in self._rows(query, (f"{repository}:", f"{repository};"))]  # type: ignore[arg-type] # as above
+
+    def gate(self, address: str) -> RegistryGate:
+        """By files beside this one."""
+        return RegistryGate(self._path.resolve().parent, address)
 
     # What is held, and what was deleted.
 

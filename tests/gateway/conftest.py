@@ -66,7 +66,7 @@ class Quay:
         """Serve."""
         upstream = {"domain": "docker.io", "url": self.upstream.url, "mirrors": self.mirrors}
         spec = WharfSpec.model_validate({"registry": {"url": self.behind or self.registry.url}, "upstreams": [upstream]})
-        async with open_registries(spec, Path(), ForwardingClient) as (registry, upstreams):
+        async with open_registries(spec, Path(), ForwardingClient, self.store) as (registry, upstreams):
             parts = Parts(registry, upstreams, self.store, lambda: self.desired, self.access, "", self.kept.append, lambda: self.now)
             async with serving(parts, "127.0.0.1:0") as self.port:
                 yield

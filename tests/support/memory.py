@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UnreachableError
@@ -49,6 +49,9 @@ class MemoryRegistry:
 
     async def close(self) -> None:
         return None
+
+    def writing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def ping(self) -> None:
         self.fault("ping")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from controller.domain.gate import OPEN
 from controller.domain.observation import Held, Lookup, Present, Tombstone
-from controller.domain.ports import AuditEntry, JournalEntry
+from controller.domain.ports import AuditEntry, Gate, JournalEntry
 from controller.domain.reference import Target
+from controller.store.gate import RegistryGate
 
 _CHANGES = {"Copy", "Push", "Import", "Build", "Restore", "Delete"}
 
 
 class MemoryStore:
-    """Keeps everything for as long as the object lives."""
+    """Keeps everything for as long as the object lives. `gates` is the folder of real gates; without one none is ever shut."""
 
-    def __init__(self) -> None:
+    def __init__(self, gates: Path | None = None) -> None:
+        self._gates = gates
         self._first_seen: dict[str, dict[tuple[str, str], float]] = {}
         self._pushes: dict[tuple[str, str, str], JournalEntry] = {}
         self._last_pushed: dict[str, dict[Target, str]] = {}
@@ -106,6 +110,9 @@ class MemoryStore:
 
     def tombstones(self) -> Mapping[Target, Sequence[Tombstone]]:
         return {target: [stones[digest] for digest in sorted(stones)] for target, stones in self._tombstones.items()}
+
+    def gate(self, address: str) -> Gate:
+        return RegistryGate(self._gates, address) if self._gates else OPEN
 
     def last_sweep(self) -> float | None:
         return self._swept

@@ -1,0 +1,68 @@
+"""`wharf usage`: what the registry stores, by repository and in all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from controller.cli.commands import print_data, table_console
+from controller.cli.errors import Exit, complaints
+from controller.cli.loop import run_to_end
+from controller.cli.tables import grid
+from controller.domain.texts import size
+from controller.domain.usage import Survey, Usage
+from controller.engine.survey import survey
+from controller.settings import files_or_default
+from controller.wiring import folder_of, of_registry, open_registry, read, registry_config
+
+
+def usage(files: tuple[Path, ...], config: Path | None, registry: str | None, output: str) -> int:
+    """`wharf usage`."""
+    setup = of_registry(registry, None) if registry else read(files_or_default(files))
+    folder = folder_of(registry_config(config))
+
+    async def work() -> tuple[Survey, Mapping[str, int] | None]:
+        async with open_registry(setup, None) as found:
+            return await survey(found), await folder.blobs() if folder else None
+
+    seen, blobs = run_to_end(work())
+    disk = None if blobs is None else sum(blobs.values())
+    if output == "table":
+        table_console().print(usage_table(seen.usage))
+        table_console().print(total(seen.usage, disk))
+    else:
+        print_data(usage_row(seen.usage, disk), output)
+    tell_unread(complaints(), seen)
+    return Exit.NOT_CONVERGED if seen.unread else Exit.OK
+
+
+def usage_table(found: Usage) -> Table:
+    """A row for each repository, the largest first."""
+    table = grid("repository", "tags", "size", "shared")
+    for each in found.repositories:
+        table.add_row(Text(each.repository), Text(str(each.tags), justify="right"), size(each.bytes) or "0 B", size(each.shared) or "-")
+    return table
+
+
+def total(found: Usage, disk: int | None) -> Text:
+    """In all; what several repositories share counts once."""
+    count = len(found.repositories)
+    on_disk = "" if disk is None else f"; {size(disk) or '0 B'} on the disk, {size(max(0, disk - found.bytes)) or '0 B'} of it named by no tag"
+    return Text(f"{count} {'repository' if count == 1 else 'repositories'}, {size(found.bytes) or '0 B'}{on_disk}.", "bold")
+
+
+def usage_row(found: Usage, disk: int | None) -> dict[str, Any]:
+    """The same as plain data."""
+    rows = [{"repository": each.repository, "tags": each.tags, "bytes": each.bytes, "shared": each.shared} for each in found.repositories]
+    return {"repositories": rows, "bytes": found.bytes, "onDisk": disk}
+
+
+def tell_unread(console: Console, seen: Survey) -> None:
+    """What could not be counted."""
+    for target, why in sorted(seen.unread.items()):
+        console.print(Text.assemble((f"{target} is not counted", "red"), f": {why}"))
