@@ -16,6 +16,11 @@ from controller.engine.journal import know_entry, meaning_of, meant, named, sett
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
 
+_REMEMBERS = (
+    "If its garbage was collected, its blob cache remembers that it had this manifest and keeps nothing of it: "
+    "restart it, or let this host push through the gateway (registryAddress)"
+)
+
 
 class Pusher:
     """Pushes from engines into one registry."""
@@ -51,7 +56,12 @@ class Pusher:
                 await host.tag(action.image_id, entry.reference)
                 know_entry(self._store, entry, action.image_id)
             await host.push(entry.reference, advance)
-            pushed = await meant(self._registry, self._manifests, action.target, action.image_id, kind)
+            try:
+                pushed = await meant(self._registry, self._manifests, action.target, action.image_id, kind)
+            except NotFoundError as error:
+                raise UnprovenError(
+                    f"{action.target}: pushed from {action.host}, and the registry does not have it ({error.answer}). {_REMEMBERS}"
+                ) from None
             if not pushed:
                 raise UnprovenError(f"{action.target}: pushed from {action.host}, but the registry's tag means another image")
             self._store.set_last_pushed(engine_id, action.target, pushed)

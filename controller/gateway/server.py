@@ -145,7 +145,7 @@ class Gateway:
         if request.method in {"GET", "HEAD"}:
             return await self._passed_on(request, path, repository)
         kind, _, reference = request.match_info["rest"].partition("/")
-        last = request.method == "DELETE" or (kind == "manifests" and not is_digest(reference))
+        last = (kind == "manifests" and not is_digest(reference)) or (request.method == "DELETE" and is_digest(reference))
         async with self._writes.writing(request.remote or "", repository, last=last):
             if request.method == "PUT" and kind == "manifests":
                 return await self._put_manifest(request, path, repository)

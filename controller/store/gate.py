@@ -44,9 +44,15 @@ class RegistryGate:
 
     @property
     def closed(self) -> bool:
-        """Whether a collection is under way."""
-        with self._opened(self._door) as door:
+        """Whether a collection is under way; nothing is made for asking."""
+        try:
+            door = os.open(self._door, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
             return not _lock(door, fcntl.LOCK_SH)
+        finally:
+            os.close(door)
 
     @property
     def doubt(self) -> Doubt:

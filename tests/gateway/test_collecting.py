@@ -12,7 +12,9 @@ import pytest
 
 from controller.domain.oci import Descriptor, digest_of, parse_manifest
 from controller.domain.ports import COLLECTING, Doubt
+from controller.domain.spec import Who
 from controller.gateway import writes
+from controller.gateway.access import Access
 from controller.store import gate
 from tests.conftest import StartRegistry
 from tests.gateway.conftest import Quay
@@ -197,6 +199,14 @@ async def test_what_is_pulled_through_meanwhile(quay: Quay, garbage: Collections
     assert quay.kept[0].error == ""
     async with client(quay.registry) as behind:
         assert (await pull(behind, "docker.io/library/nginx", "1")).digest == published.digest
+
+
+async def test_who_collects_need_not_log_in(quay: Quay, garbage: Collections) -> None:
+    """To learn that writes are held off."""
+    quay.access = Access(Who.USERS, Who.USERS, {}, b"secret")
+    async with quay.open(), garbage.gate.collecting(5), httpx.AsyncClient(base_url=f"http://{quay.address}") as nobody:
+        asked = await nobody.get("/v2/")
+        assert (asked.status_code, asked.headers[COLLECTING]) == (401, "yes")
 
 
 async def test_a_manifest_that_is_too_large(people: httpx.AsyncClient) -> None:
