@@ -18,7 +18,7 @@ from tests.acceptance.wharf import WHARF, Done, running, wharf
 from tests.conftest import StartRegistry
 from tests.support.collections import CACHED, Image, SlowCollector, image_of, push
 from tests.support.scene import Scene, client, publish
-from tests.support.servers import RegistryServer, free_port
+from tests.support.servers import EngineServer, RegistryServer, build_image, free_port
 
 KALI = "cyroid/kali"
 
@@ -104,9 +104,13 @@ async def reading(quay: Quay) -> AsyncIterator[httpx.AsyncClient]:
     assert seen
 
 
-async def test_without_an_outage(quay: Quay) -> None:
-    """Pulls go on, pushes are refused and succeed afterwards, a second collection is refused; the report says what was won and proven."""
-    image, slow = await deleted(quay.registry), SlowCollector(quay.registry)
+async def test_without_an_outage(quay: Quay, engine: EngineServer) -> None:
+    """Pulls go on, pushes are refused and succeed afterwards, a second collection is refused; the report says what was won and proven.
+
+    An engine that pushes meanwhile tries again by itself.
+    """
+    image, slow, name = await deleted(quay.registry), SlowCollector(quay.registry), f"127.0.0.1:{quay.port}/cyroid/built:1"
+    build_image(engine, name, {"data": os.urandom(4096)})
     dry = await quay.gc("--dry-run")
     assert dry.code == 0, dry.err
     assert "Would collect 3 blobs" in dry.out
@@ -114,6 +118,7 @@ async def test_without_an_outage(quay: Quay) -> None:
         with quay.gc_started(slow) as first:
             await slow.collected()
             assert await push(people, image) == 503
+            pushing = asyncio.create_task(asyncio.to_thread(engine.docker, "push", name))
             second = await quay.gc()
             assert second.code == 1
             assert (
@@ -123,13 +128,14 @@ async def test_without_an_outage(quay: Quay) -> None:
             slow.let_go()
             assert await asyncio.to_thread(first.wait, 60) == 0
         assert await push(people, image) == 201
+    assert "Retrying in 5 seconds" in await pushing
     assert (await image_of(quay.registry, KALI, "1")).blobs == image.blobs
     done = await quay.gc("-o", "json")
     assert done.code == 0, done.err
     assert done.json["collected"] == {"blobs": 0, "bytes": 0, "manifests": []}
-    assert (done.json["cache"], done.json["proof"]["images"], done.json["proof"]["broken"]) == ("Cleared", 2, [])
+    assert (done.json["cache"], done.json["proof"]["images"], done.json["proof"]["broken"]) == ("Cleared", 3, [])
     assert done.json["after"]["onDisk"] == done.json["after"]["bytes"]
-    assert {row["repository"] for row in done.json["after"]["repositories"]} == {"cyroid/kept", KALI}
+    assert {row["repository"] for row in done.json["after"]["repositories"]} == {"cyroid/kept", "cyroid/built", KALI}
 
 
 async def test_killed_in_the_middle(quay: Quay) -> None:
