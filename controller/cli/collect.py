@@ -14,7 +14,7 @@ from rich.text import Text
 from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit
 from controller.cli.loop import run_to_end
-from controller.cli.usage import tell_unread, total, usage_row, usage_table
+from controller.cli.usage import blobs_of, size_of, tell_unread, total, usage_row, usage_table
 from controller.cli.verify import broken_row, lines_of, reading
 from controller.domain.errors import RefusedError, UsageError
 from controller.domain.ports import AuditEntry, Marked, Store
@@ -101,7 +101,7 @@ def collect(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
 
 async def _look(parts: Collecting) -> tuple[Survey, Marked, Mapping[str, int] | None]:
     seen = await survey(parts.registry)
-    return seen, await parts.collection.would(seen), await parts.folder.blobs() if parts.folder else None
+    return seen, await parts.collection.would(seen), await blobs_of(parts.folder, seen)
 
 
 async def _collected(setup: Setup, store: Store, parts: Collecting, wanted: Wanted, console: Console) -> int:
@@ -109,7 +109,7 @@ async def _collected(setup: Setup, store: Store, parts: Collecting, wanted: Want
         console.print(Text.assemble(("note: ", "yellow"), "no gateway is named: whoever pushes to the registry itself is not held off"))
     began = time.monotonic()
     before = await survey(parts.registry)
-    disk = await _disk(parts)
+    disk = size_of(await blobs_of(parts.folder, before))
     terms = Terms(wanted.patience, parts.config.cached if parts.config else None, bool(wanted.restart), lambda: gateway_goes_on(setup))
     try:
         collected = await parts.collection.collect(terms)
@@ -120,6 +120,7 @@ async def _collected(setup: Setup, store: Store, parts: Collecting, wanted: Want
     for repository, digests in collected.gone.items():
         for digest in digests:
             _record(store, parts, f"{repository}@{digest}", 0, 0.0, "", reason="Expired", before=digest)
+    _record(store, parts, "", collected.bytes or 0, time.monotonic() - began, "")
     if wanted.output == "table":
         for line in _what(collected):
             console.print(line)
@@ -128,8 +129,10 @@ async def _collected(setup: Setup, store: Store, parts: Collecting, wanted: Want
         verifier = verifier_of(parts.registry, (wanted.rate or 0.0) * 1_000_000, advance)
         found = await verifier.verify(dict.fromkeys(after.tags.keys() | after.unread.keys(), ()))
     proof = tuple(each for each in found if not _is_deleted(each))
-    done = _Done(before, after, None if disk is None else (disk, await _disk(parts) or 0), collected, proof, verifier.bytes)
-    _record(store, parts, "", collected.bytes or 0, time.monotonic() - began, f"{done.broken} images are broken" if done.broken else "")
+    left = size_of(await blobs_of(parts.folder, after))
+    done = _Done(before, after, None if disk is None or left is None else (disk, left), collected, proof, verifier.bytes)
+    if done.broken:
+        _record(store, parts, "", 0, time.monotonic() - began, f"{done.broken} of {len(done.proof)} images are broken", reason="Proof")
     _report(done, wanted.output)
     return Exit.NOT_CONVERGED if done.broken or collected.cache is Cache.REMEMBERS else Exit.OK
 
@@ -137,10 +140,6 @@ async def _collected(setup: Setup, store: Store, parts: Collecting, wanted: Want
 def _is_deleted(verdict: Verdict) -> bool:
     """Somebody took the tag away since it was listed."""
     return bool(verdict.broken) and all(each.found is Found.ABSENT for each in verdict.broken)
-
-
-async def _disk(parts: Collecting) -> int | None:
-    return sum((await parts.folder.blobs()).values()) if parts.folder else None
 
 
 def _record(store: Store, parts: Collecting, image: str, count: int, seconds: float, error: str, *, reason: str = "Asked", before: str = "") -> None:
@@ -214,7 +213,7 @@ def _row(done: _Done) -> dict[str, Any]:
 
 def _told_what_would_be(seen: Survey, marked: Marked, blobs: Mapping[str, int] | None, output: str) -> int:
     known = None if blobs is None else sum(blobs.get(digest, 0) for digest in marked.garbage)
-    disk = None if blobs is None else sum(blobs.values())
+    disk = size_of(blobs)
     if output != "table":
         would = {"blobs": len(marked.garbage), "bytes": known}
         print_data({"before": usage_row(seen.usage, disk), "would": would}, output)

@@ -14,6 +14,7 @@ from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
 from controller.cli.tables import grid
+from controller.domain.ports import RegistryStorage
 from controller.domain.texts import size
 from controller.domain.usage import Survey, Usage
 from controller.engine.survey import survey
@@ -28,10 +29,11 @@ def usage(files: tuple[Path, ...], config: Path | None, registry: str | None, ou
 
     async def work() -> tuple[Survey, Mapping[str, int] | None]:
         async with open_registry(setup, None) as found:
-            return await survey(found), await folder.blobs() if folder else None
+            seen = await survey(found)
+            return seen, await blobs_of(folder, seen)
 
     seen, blobs = run_to_end(work())
-    disk = None if blobs is None else sum(blobs.values())
+    disk = size_of(blobs)
     if output == "table":
         table_console().print(usage_table(seen.usage))
         table_console().print(total(seen.usage, disk))
@@ -39,6 +41,18 @@ def usage(files: tuple[Path, ...], config: Path | None, registry: str | None, ou
         print_data(usage_row(seen.usage, disk), output)
     tell_unread(complaints(), seen)
     return Exit.NOT_CONVERGED if seen.unread else Exit.OK
+
+
+async def blobs_of(folder: RegistryStorage | None, seen: Survey) -> Mapping[str, int] | None:
+    """The sizes of all blobs in a folder; None without one, or where it has nothing of what the registry's tags name: it is another's."""
+    blobs = await folder.blobs() if folder else None
+    named = {digest for sizes in seen.sizes.values() for digest in sizes}
+    return None if blobs is None or (named and not named & blobs.keys()) else blobs
+
+
+def size_of(blobs: Mapping[str, int] | None) -> int | None:
+    """In all."""
+    return None if blobs is None else sum(blobs.values())
 
 
 def usage_table(found: Usage) -> Table:

@@ -208,3 +208,5 @@ async def test_usage(quay: Quay) -> None:
     rows = wharf(*about, "-o", "json", state=quay.state).json
     assert rows["bytes"] == rows["repositories"][0]["bytes"]
     assert rows["onDisk"] > rows["bytes"]
+    others = wharf("usage", "--registry", quay.registry.url, "--config", "config/registry.yml", "-o", "json", state=quay.state)
+    assert others.json == {**rows, "onDisk": None}, "a folder that is not its own tells nothing of it"
