@@ -14,12 +14,12 @@ class OpenGate:
     closed = False
     doubt = Doubt.NONE
 
-    def enter(self) -> Callable[[], None]:
+    def enter(self, _: str = "") -> Callable[[], None]:
         """Begin to write."""
         return lambda: None
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, _: str = "") -> Iterator[None]:
         """The same for a task and what it starts."""
         yield
 

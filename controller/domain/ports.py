@@ -97,7 +97,7 @@ class Registry(ReadableRegistry, Protocol):
         """Remove this tag and nothing else: not its manifest, not another tag of the same digest."""
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, repository: str = "") -> AbstractContextManager[None]:
         """For as long as an image is brought, changed or deleted, by this task and by what it starts: no garbage is collected meanwhile.
 
         CollectingError while that is under way. Whatever is written outside of it asks for itself.
@@ -176,11 +176,14 @@ class Gate(Protocol):
         """How far the registry can be believed since the last collection."""
         ...
 
-    def enter(self) -> Callable[[], None]:
-        """Begin to write; what it gives is called at the end. CollectingError while a collection is under way."""
+    def enter(self, repository: str = "") -> Callable[[], None]:
+        """Begin to write; what it gives is called at the end. CollectingError while a collection is under way.
+
+        While that waits for somebody who writes to the same repository, this may be a part of what he does, an engine's push, say: it may come in.
+        """
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, repository: str = "") -> AbstractContextManager[None]:
         """The same for this task and what it starts from here on; who is inside already, passes."""
         ...
 

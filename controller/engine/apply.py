@@ -137,7 +137,7 @@ class Applier:
 
         try:
             # As a whole: nothing is collected between an image's blobs and its manifest.
-            with nullcontext() if isinstance(action, Pull) else self._world.registry.writing():
+            with nullcontext() if isinstance(action, Pull) else self._world.registry.writing(action.target.repository):
                 digest = await self._do(this, action, advance)
         except WharfError as failure:
             error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)

@@ -55,7 +55,7 @@ class Writes:
         key = (client, repository)
         push = self._pushes.get(key)
         if push is None:
-            push = self._pushes[key] = _Push(self._gate.enter())
+            push = self._pushes[key] = _Push(self._gate.enter(repository))
         elif push.end is not None:
             push.end.cancel()
             push.end = None

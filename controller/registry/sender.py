@@ -56,9 +56,9 @@ class Sender:
         """Give the connections back."""
         await self._client.aclose()
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, repository: str = "") -> AbstractContextManager[None]:
         """For as long as an image is brought, changed or deleted, by this task and by what it starts: no garbage is collected meanwhile."""
-        return self.gate.writing()
+        return self.gate.writing(repository)
 
     @asynccontextmanager
     async def _sent(

@@ -1,7 +1,8 @@
 """The gate of one registry: its writers share a lock, a collection of its garbage has it alone. The kernel frees both when their holder dies.
 
-Two files beside the state files. `.door`: a writer looks in for a moment; a collection holds it from its beginning, so that nobody comes in any more
+Beside the state files. `.door`: a writer looks in for a moment; a collection holds it from its beginning, so that nobody comes in any more
 while it waits for those inside. Its note says who collects, and how far the registry can be believed since. `.writers`: held while somebody writes.
+`.repositories`: a file for each who writes for longer, with the repository; an engine that pushes for him to the gateway comes in by that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -40,6 +42,7 @@ class RegistryGate:
         self._address = address
         self._door = folder.resolve() / f"registry-{name}.door"
         self._writers = self._door.with_suffix(".writers")
+        self._announcements = self._door.with_suffix(".repositories")
         self._sleep = sleep
 
     @property
@@ -61,29 +64,58 @@ class RegistryGate:
             return Doubt(int(self._door.read_text().partition(" ")[0]))
         return Doubt.NONE
 
-    def enter(self) -> Callable[[], None]:
+    def enter(self, repository: str = "") -> Callable[[], None]:
         """Begin to write."""
         with self._opened(self._door) as door:
-            if not _lock(door, fcntl.LOCK_SH):
-                raise self._refusal(door)
             writers = self._open(self._writers)
-            if not _lock(writers, fcntl.LOCK_SH):  # The program of a collection whose own process died holds on to it.
-                os.close(writers)
-                raise self._refusal(door)
-        return lambda: os.close(writers)
+            # The writers' lock is had by a collection that waits for nobody any more; and by its program, if its own process died.
+            if (_lock(door, fcntl.LOCK_SH) or self._is_written(repository)) and _lock(writers, fcntl.LOCK_SH):
+                return lambda: os.close(writers)
+            os.close(writers)
+            raise self._refusal(door)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """The same for a task and what it starts."""
+    def writing(self, repository: str = "") -> Iterator[None]:
+        """The same for a task and what it starts; with a repository, others may come in that write to it."""
         if self._door in _inside.get():
             yield
             return
-        leave = self.enter()
+        leave = self.enter(repository)
         try:
-            with self.passing():
+            with self.passing(), self._announced(repository):
                 yield
         finally:
             leave()
+
+    @contextmanager
+    def _announced(self, repository: str) -> Iterator[None]:
+        """By a file of its own, which is locked for as long, and that means nothing any more when we die."""
+        if not repository:
+            yield
+            return
+        path = self._announcements / secrets.token_hex(8)
+        opened = self._open(path)
+        try:
+            _lock(opened, fcntl.LOCK_EX)
+            os.write(opened, repository.encode())
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(opened)
+
+    def _is_written(self, repository: str) -> bool:
+        """Whether somebody inside has announced that he writes to it."""
+        if not repository or not self._announcements.is_dir():
+            return False
+        for path in self._announcements.iterdir():
+            with suppress(FileNotFoundError):
+                opened = os.open(path, os.O_RDONLY)
+                try:
+                    if os.pread(opened, len(repository) * 4 + 1, 0) == repository.encode() and not _lock(opened, fcntl.LOCK_SH):
+                        return True
+                finally:
+                    os.close(opened)
+        return False
 
     @contextmanager
     def passing(self) -> Iterator[None]:
@@ -106,6 +138,8 @@ class RegistryGate:
                     f"somebody still writes to {self._address} after {patience:g} s, so nothing was collected. "
                     "Try again when that push, copy or build is done, or wait longer (--patience)"
                 )
+            for left in self._announcements.glob("*"):  # Of those who died: nobody is inside.
+                left.unlink(missing_ok=True)
             with self.passing():
                 yield shut
 

@@ -166,6 +166,16 @@ async def test_unknown_ends_no_trouble(told: Told) -> None:
     assert await told.until(2) == ["over: Failure: cyroid/kali:1"]
 
 
+async def test_waiting_for_a_collection_is_no_trouble(told: Told) -> None:
+    """An image that was not begun, as nothing is written now, is nobody's business; nor does that end a trouble that it had."""
+    waits = Worked(Plan((), ()), (Outcome(None, "its garbage is being collected", "", 0, 0.0, 5.0),))  # type: ignore[arg-type] # as above
+    told.notices.worked(WEB, waits)
+    told.notices.worked(KALI, a_work("no space left"))
+    told.notices.worked(KALI, waits)
+    assert len(await told.until(1)) == 1
+    assert "no space left" in (await told.until(1))[0]
+
+
 async def test_a_recipient_hears_what_it_asked_for(told: Told) -> None:
     """Of other kinds neither the beginning nor the end; and what it was told already is not told again when the file changes."""
     await told.address(Trouble.FAILURE)

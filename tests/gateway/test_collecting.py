@@ -121,6 +121,18 @@ async def test_a_push_under_way_is_waited_for(quay: Quay, people: httpx.AsyncCli
     await readable(quay, image)
 
 
+async def test_a_push_for_the_controller(quay: Quay, people: httpx.AsyncClient, garbage: Collections) -> None:
+    """An action that has begun is waited for, and the engine that pushes for it through the gateway is let in: each would wait for the other."""
+    image = await deleted(quay)
+    with garbage.gate.writing(image.repository):
+        collecting = asyncio.create_task(garbage.collect())
+        await until(lambda: garbage.gate.closed)
+        assert (await people.post("/v2/cyroid/other/blobs/uploads/")).status_code == 503
+        assert await push(people, image) == 201
+    await collecting
+    await readable(quay, image)
+
+
 async def test_a_push_that_lingers_is_refused_honestly(
     quay: Quay, people: httpx.AsyncClient, garbage: Collections, monkeypatch: pytest.MonkeyPatch
 ) -> None:

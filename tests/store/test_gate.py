@@ -31,6 +31,16 @@ asyncio.run(main())
 """
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from controller.store.gate import RegistryGate
+with RegistryGate(Path(sys.argv[1]), "127.0.0.1:5000").writing("cyroid/kali"):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> RegistryGate:
     """A gate of which another object, or another process, is the same one."""
@@ -74,6 +84,47 @@ async def test_it_waits_for_those_inside(gate: RegistryGate) -> None:
             gate.enter()
         assert not shut.is_set()
     await collecting
+
+
+async def test_who_writes_for_somebody_inside(gate: RegistryGate, tmp_path: Path) -> None:
+    """An engine pushes through the gateway what the controller has begun: to that repository it comes in while the collection waits for both."""
+    other, shut = RegistryGate(tmp_path, ADDRESS), asyncio.Event()
+
+    async def collect() -> None:
+        async with gate.collecting(30):
+            shut.set()
+
+    with gate.writing("cyroid/kali"):
+        collecting = asyncio.create_task(collect())
+        await _until_closed(gate)
+        leave = other.enter("cyroid/kali")
+        for repository in ("cyroid/kal", "cyroid/kali2", ""):
+            with pytest.raises(CollectingError):
+                other.enter(repository)
+    with pytest.raises(CollectingError):
+        other.enter("cyroid/kali")
+    assert not shut.is_set()
+    leave()
+    await collecting
+
+
+async def test_what_the_dead_announced(gate: RegistryGate, tmp_path: Path) -> None:
+    """It lets nobody in, and is gone after the next collection."""
+    with child(WRITER, tmp_path) as writer:
+        assert next_line(writer) == "ready"
+        writer.kill()
+        writer.wait()
+    assert len(_announced(tmp_path)) == 1
+    async with gate.collecting(5):
+        assert not _announced(tmp_path)
+    with child(WRITER, tmp_path) as writer:
+        assert next_line(writer) == "ready"
+        writer.kill()
+        writer.wait()
+        with child(COLLECTOR, tmp_path, "alone") as other:
+            assert next_line(other) == "ready"
+            with pytest.raises(CollectingError):
+                gate.enter("cyroid/kali")
 
 
 async def test_its_patience_ends(gate: RegistryGate) -> None:
@@ -139,3 +190,7 @@ async def _until_closed(gate: RegistryGate) -> None:
     async with asyncio.timeout(10):
         while not gate.closed:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
+
+
+def _announced(folder: Path) -> list[Path]:
+    return list(folder.glob("*.repositories/*"))

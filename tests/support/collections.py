@@ -52,6 +52,10 @@ class SlowCollector:
         self._go.touch()
 
 
+async def _briefly(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.05))
+
+
 async def nothing_to_say() -> str:
     """Writes are held off."""
     return ""
@@ -91,7 +95,7 @@ class Collections:
 @asynccontextmanager
 async def collections(server: RegistryServer, gates: Path) -> AsyncIterator[Collections]:
     """Of this registry."""
-    registry = RegistryClient(server.url, gate=RegistryGate(gates, server.address))
+    registry = RegistryClient(server.url, sleep=_briefly, gate=RegistryGate(gates, server.address))
     try:
         yield Collections(server, gates, registry)
     finally:

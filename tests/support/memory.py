@@ -50,7 +50,7 @@ class MemoryRegistry:
     async def close(self) -> None:
         return None
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, _: str = "") -> AbstractContextManager[None]:
         return nullcontext()
 
     async def ping(self) -> None:
