@@ -26,7 +26,7 @@ _NAME = r"{name:[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*
 _PASSED_ON = ("Accept", "Range", "If-None-Match", "If-Match", "If-Range", "Content-Type", "Content-Length", "Content-Range")
 """Of a client's headers, those that the registry behind gets; no header of a client's reaches an upstream."""
 
-_KNOWN = "known"
+_KNOWN = web.RequestKey("known", bool)
 """Of a request, whether who sends it said who that is."""
 
 
