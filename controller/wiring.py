@@ -16,12 +16,12 @@ from controller.documents.catalog import read_catalog, read_entry
 from controller.documents.loader import Documents, load
 from controller.documents.registry_config import RegistryConfig, read_registry_config
 from controller.domain.compile import Catalogs, compile_desired, registry_address
-from controller.domain.desired import BuildSource, Desired
-from controller.domain.errors import UnreachableError, UsageError, WharfError
-from controller.domain.gate import OPEN
+from controller.domain.desired import BuildSource, Desired, DesiredHost
+from controller.domain.errors import UsageError, WharfError
 from controller.domain.observation import HostState
 from controller.domain.ports import COLLECTING, Advance, Archives, ArchiveWriter, CollectedRegistry, CollectorProgram, Gate, Host, Registry, Store
 from controller.domain.problems import DocumentsError, Place
+from controller.domain.ranges import is_found
 from controller.domain.reference import Reference, Target, canonical_domain, parse, split_domain
 from controller.domain.spec import API_VERSION, Access, TlsSpec, Upstream, Wharf, WharfSpec
 from controller.domain.texts import RegistryUrl
@@ -97,10 +97,23 @@ async def open_world(
         hosts: dict[str, Host] = {}
         tls = {each.name: _tls(each.tls, setup.base) for each in setup.wharf.hosts if each.tls}
         for host in setup.desired.hosts:
-            hosts[host.name] = engine = DockerHost(host.name, host.engine, tls=tls.get(host.name), credentials=own)
+            told = {} if host.range else {"credentials": own}
+            hosts[host.name] = engine = DockerHost(host.name, host.engine, tls=tls.get(host.name), **told)
             stack.push_async_callback(engine.close)
-        world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock)
+
+        def open_range(host: DesiredHost) -> Host:
+            # Without credentials: a range's people see what its engine is told (law 7).
+            return DockerHost(host.name, host.engine, tls=tls.get(host.name.partition("/")[0]))
+
+        world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock, open_range)
+        stack.push_async_callback(_close_found, hosts)
         yield Reconciler(world, actor=actor, remember=remember, fresh=fresh)
+
+
+async def _close_found(hosts: Mapping[str, Host]) -> None:
+    for name, host in hosts.items():
+        if is_found(name):
+            await host.close()
 
 
 def _tls(files: TlsSpec, base: Path) -> Tls:

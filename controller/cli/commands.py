@@ -124,7 +124,7 @@ def apply(
                     outcomes = await reconciler.apply(look, progress, only=todo)
                 after = await reconciler.look(setup.desired, allow_deletes=allow_deletes) if outcomes else look
                 if saved is None:
-                    await reconciler.sweep(after)
+                    await reconciler.end(after)
                 return after, outcomes
 
     try:

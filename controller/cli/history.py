@@ -15,7 +15,7 @@ from controller.cli.tables import SIGNS, STYLES, grid
 from controller.cli.times import local_time, utc_time
 from controller.domain.actions import Kind
 from controller.domain.naming import target_named
-from controller.domain.ports import PULL_THROUGH, AuditEntry
+from controller.domain.ports import PAST_GATEWAY, PULL_THROUGH, RANGE_PULL, AuditEntry
 from controller.domain.texts import size
 from controller.engine.collect import COLLECT
 from controller.engine.sweep import EXPIRE
@@ -45,32 +45,39 @@ def pulls(files: tuple[Path, ...], state: str | None, output: str, limit: int) -
     """`wharf pulls`."""
     setup = read(files_or_default(files))
     with stored(setup, state) as store:
-        entries = store.history(limit=limit, action=PULL_THROUGH)
+        entries = store.history(limit=limit, actions={PULL_THROUGH, RANGE_PULL})
     if output != "table":
         print_data([pull_row(entry) for entry in entries], output)
     elif entries:
-        table = grid("when", "image", "by", "size", "kept")
+        table = grid("when", "image", "by", "from", "size", "kept")
         for entry in entries:
             kept = Text(f"no: {entry.error}", "red") if entry.error else Text(f"yes, {short(entry.after)}", "green")
-            table.add_row(Text(local_time(entry.at)), Text(entry.image), Text(entry.host), Text(size(entry.bytes), justify="right"), kept)
+            came, count = Text(_source_of(entry)), Text(size(entry.bytes), justify="right")
+            table.add_row(Text(local_time(entry.at)), Text(entry.image), Text(entry.host), came, count, kept)
         table_console().print(table)
     else:
-        complaints().print("nothing was pulled from the internet through the gateway yet")
+        complaints().print("nothing was pulled from the internet yet, through the gateway or past it")
     return Exit.OK
 
 
 def pull_row(entry: AuditEntry) -> dict[str, Any]:
-    """One pull from the internet as plain data."""
+    """One pull as plain data."""
     return {
         "at": utc_time(entry.at),
         "image": entry.image,
         "digest": entry.after or None,
         "bytes": entry.bytes,
         "client": entry.host,
-        "source": "internet",
+        "source": _source_of(entry),
+        "throughGateway": entry.action == PULL_THROUGH and entry.reason != PAST_GATEWAY,
         "cachedToRegistry": not entry.error,
         "error": entry.error or None,
     }
+
+
+def _source_of(entry: AuditEntry) -> str:
+    """Where the image came from that a client or a range has: error, where it could not be kept."""
+    return "error" if entry.error else "registry" if entry.action == RANGE_PULL else "internet"
 
 
 def audit_row(entry: AuditEntry) -> dict[str, Any]:

@@ -15,8 +15,7 @@ import click
 from rich.text import Text
 
 from controller import __version__
-from controller.cli import archives, building, commands, doors, explain, gateway, history, logs
-from controller.cli import collect as collecting
+from controller.cli import archives, building, commands, doors, explain, gateway, history, logs, rangeconfig
 from controller.cli import migrate as migrating
 from controller.cli import restore as restoring
 from controller.cli import usage as using
@@ -402,8 +401,21 @@ def usage_(files: tuple[Path, ...], config: Path | None, registry: str | None, o
 @_FILES
 @_STATE
 def pulls(limit: int, output: str, files: tuple[Path, ...], state: str | None) -> int:
-    """Show what was pulled from the internet through the gateway: which image, by whom, and whether it is kept."""
+    """Show what was pulled through the gateway, and what ranges have: which image, by whom, from where, and whether it is kept."""
     return history.pulls(files, state, output, limit)
+
+
+@wharf.command("range-config")
+@click.argument("kind", type=click.Choice(list(rangeconfig.KINDS)), default="range")
+@click.option("--address", metavar="HOST:PORT", help="How the gateway or the registry is reached from there; default: as the files say.")
+@click.option("--tls/--insecure", default=None, help="Whether it speaks TLS there; default: as the files say, with --address it does not.")
+@click.option(
+    "-o", "--output", type=click.Choice(list(rangeconfig.FORMS)), default="text", show_default=True, help="All files, or one of them alone."
+)
+@_FILES
+def range_config(kind: str, address: str | None, output: str, *, tls: bool | None, files: tuple[Path, ...]) -> int:
+    """Print what a range, a host or a node of a cluster is told, so that it pulls from here: daemon.json, hosts.toml, and where each belongs."""
+    return rangeconfig.range_config(files, rangeconfig.Wanted(kind, address, tls, output))
 
 
 @wharf.command()

@@ -55,6 +55,7 @@ def image_row(image: ImageStatus) -> dict[str, Any]:
         "conditions": [_condition_row(condition) for condition in image.conditions],
         "lastError": image.last_error or None,
         "nextRetry": image.next_retry,
+        "notes": list(image.notes),
     }
 
 

@@ -26,7 +26,8 @@ def ending(outcome: Outcome) -> Text:
     if outcome.error:
         return Text.assemble(("✗ ", "red"), words(outcome.action), ": ", (outcome.error, "red"))
     moved = f"{size(outcome.bytes)} in " if outcome.bytes else ""
-    return Text.assemble(("✓ ", "green"), (words(outcome.action), STYLES[outcome.action.kind]), f"  {moved}{outcome.seconds:.1f} s")
+    instead = f" (by a stream, as it could not pull it: {outcome.instead})" if outcome.instead else ""
+    return Text.assemble(("✓ ", "green"), (words(outcome.action), STYLES[outcome.action.kind]), f"  {moved}{outcome.seconds:.1f} s{instead}")
 
 
 def held_words(held: HeldBack) -> str:

@@ -125,6 +125,8 @@ def _status_cells(image: ImageStatus) -> tuple[Text, ...]:
     state = Text(ready.reason if ready.status == "True" else f"{ready.reason}: {ready.message}", style)
     if image.last_error and image.last_error not in ready.message:
         state.append(f"\nlast error: {image.last_error}", "red")
+    for note in image.notes:
+        state.append(f"\n{note}", "dim")
     return (
         Text("✓" if ready.status == "True" else "!", style),
         Text(image.name),

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     LINGERS = "Lingers"
     RETIRED = "Retired"
     UNLISTED = "Unlisted"
+    FETCHED = "Fetched"
     # Why one is held back.
     KEPT = "Kept"
     IN_USE = "InUse"
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     NOT_FOUND = "NotFound"
     DENIED = "Denied"
     MODE = "Mode"
+    REFUSED = "Refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +74,11 @@ class _Base:
 class Copy(_Base):
     """Registry to registry: what `source` means, which was `digest` when it was planned. `replaces` is what the target's tag means now.
 
-    `wanted` is what the tag will mean: `digest` itself, or what choosing `platforms` makes of it.
+    `wanted` is what the tag will mean: `digest` itself, or what choosing `platforms` makes of it. `host` is the range that fetched it, if one did.
     """
 
     kind: ClassVar[Kind] = Kind.COPY
-    host: ClassVar[str] = ""
+    host: str = ""
     source: Reference
     digest: str
     wanted: str
@@ -104,6 +106,16 @@ class Import(_Base):
     host: ClassVar[str] = ""
     source: ArchiveSource
     identity: str
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Save(_Base):
+    """Range to registry, as an archive that the range's engine saves: the image `image_id`."""
+
+    kind: ClassVar[Kind] = Kind.IMPORT
+    host: str
+    image_id: str
     replaces: str = ""
 
 
@@ -165,9 +177,9 @@ class Delete(_Base):
     digest: str
 
 
-Action = Copy | Push | Import | Build | Pull | Evict | Delete
+Action = Copy | Push | Import | Save | Build | Pull | Evict | Delete
 
-BRINGS = (Copy, Push, Import, Build)
+BRINGS = (Copy, Push, Import, Save, Build)
 """The classes that bring an image into the registry."""
 
 
@@ -207,6 +219,8 @@ def identity(action: Action) -> tuple[str, ...]:
             own = (str(action.source), action.digest, action.wanted, action.replaces)
         case Import():
             own = (action.source.path, action.identity, action.replaces)
+        case Save():
+            own = (action.host, action.image_id, action.replaces)
         case Build():
             own = (action.host, action.source.context, action.context_hash, action.replaces)
         case Pull():

@@ -32,8 +32,8 @@ class Case:
 
     @property
     def unknown_hosts(self) -> list[str]:
-        """The hosts that could not be looked at."""
-        return [host.name for host in self.desired.hosts if not isinstance(self.seen.hosts.get(host.name), Present)]
+        """The hosts that could not be looked at, and may have what others lack: no range."""
+        return [host.name for host in self.desired.hosts if not host.range and not isinstance(self.seen.hosts.get(host.name), Present)]
 
     def held(self, action: Kind, reason: Reason, message: str, copy: HostCopy | None = None) -> HeldBack:
         """A row about this place, or about one copy of it."""

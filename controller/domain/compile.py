@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from controller.domain.actions import Kind
-from controller.domain.desired import ArchiveSource, BuildSource, Deferred, Desired, DesiredHost, DesiredImage, Patterns, TagRule
+from controller.domain.desired import ArchiveSource, BuildSource, Desired, DesiredHost, DesiredImage, Patterns, RangeGroup, TagRule
 from controller.domain.desired import Source as Origin
 from controller.domain.problems import DocumentsError, Place, Problem
+from controller.domain.ranges import RANGE_ID, is_range_id
 from controller.domain.reference import Reference, Target, canonical_domain, held_tag, parse, parse_local, split_domain
-from controller.domain.spec import Ensure, HostSpec, ImageEntry, ImageSet, Source, Wharf, WharfSpec
+from controller.domain.spec import Discover, Ensure, HostSpec, ImageEntry, ImageSet, Source, Wharf, WharfSpec
 from controller.domain.tags import TagChoice
 
 T_co = TypeVar("T_co", covariant=True)
@@ -112,10 +112,10 @@ class _Compiler:
         self._sets: list[str] = []
         self._images: dict[DesiredImage, None] = {}
         self._rules: list[TagRule] = []
-        self._deferred: list[Deferred] = []
         self._sources: dict[Target, tuple[tuple[object, ...], Place]] = {}
         self._claims: dict[Reference, tuple[Target, Place]] = {}
         self._owners: dict[Target, tuple[Reference, Place]] = {}
+        self._groups: list[RangeGroup] = []
         self._hosts = self._all_hosts()
         self._upstreams = self._all_upstreams()
         addresses = {self._address, *self._spec.registry.aliases, *(host.registry_address for host in self._spec.hosts if host.registry_address)}
@@ -129,8 +129,8 @@ class _Compiler:
             sets=tuple(sorted(self._sets)),
             images=tuple(self._images),
             hosts=tuple(self._hosts),
+            groups=tuple(self._groups),
             rules=tuple(self._rules),
-            deferred=tuple(self._deferred),
             upstreams=self._upstreams,
             private=frozenset(canonical_domain(upstream.domain) for upstream in spec.upstreams if upstream.private),
             internet=spec.internet,
@@ -163,24 +163,33 @@ class _Compiler:
             if spec.engine is not None:
                 self._once(engines, spec.engine, self._wharf.place(*at, "engine"), "engine", "one name for one engine")
                 hosts.append(self._host(spec))
+                if spec.range and not is_range_id(spec.name):
+                    self._problems.append(Problem(self._wharf.place(*at, "name"), repr(spec.name), f"as the name of a range, {RANGE_ID}"))
             if spec.discover is not None:
-                self._check_host(spec.discover.on, self._wharf.place(*at, "discover", "on"))
-                message = "ranges found by label come with a later version"
-                self._deferred.append(Deferred("", "*", Kind.PULL, message, host=spec.name))
+                self._groups.append(self._group(spec, spec.discover))
             self._check_present(spec, i)
+        for i, spec in enumerate(self._spec.hosts):
+            if spec.discover is not None:
+                self._check_engine(spec.discover.on, self._wharf.place("spec", "hosts", i, "discover", "on"), hosts)
         return hosts
 
+    def _group(self, spec: HostSpec, discover: Discover) -> RangeGroup:
+        port = discover.port or (2376 if spec.tls else 2375)
+        return RangeGroup(self._host(spec), discover.on, discover.label, port, discover.network or "")
+
     def _host(self, spec: HostSpec) -> DesiredHost:
+        is_range = spec.range or spec.discover is not None
         return DesiredHost(
             name=spec.name,
             engine=spec.engine or "",
             registry_address=spec.registry_address or self._address,
             adopt=Patterns(spec.adopt),
-            absent=None if spec.absent is None else Patterns(spec.absent),
+            absent=Patterns(spec.absent or ()) if spec.absent is not None or is_range else None,
             keep=Patterns(spec.keep),
             present=frozenset(parse(text) for text in spec.present),
             grace=spec.grace_period,
             on_conflict=spec.on_conflict,
+            range=spec.name if is_range else "",
         )
 
     def _check_present(self, spec: HostSpec, i: int) -> None:
@@ -195,10 +204,15 @@ class _Compiler:
             self._problems.append(Problem(place, repr(name), f"a host of the Wharf: {', '.join(sorted(self._host_names)) or 'it has none'}"))
 
     def _check_builder(self, name: str, place: Place) -> None:
+        self._check_engine(name, place, self._hosts)
+
+    def _check_engine(self, name: str, place: Place, hosts: Iterable[DesiredHost]) -> None:
+        """That this is a host which people are trusted with: no range builds what the file names, or says what ranges there are."""
         self._check_host(name, place)
-        engines = sorted(host.name for host in self._hosts)
+        engines = sorted(host.name for host in hosts if not host.range)
         if name in self._host_names and name not in engines:
-            self._problems.append(Problem(place, repr(name), f"a host with an engine of its own: {', '.join(engines) or 'there is none'}"))
+            expected = f"a host with an engine of its own that is no range: {', '.join(engines) or 'there is none'}"
+            self._problems.append(Problem(place, repr(name), expected))
 
     def _once(self, known: dict[str, Place], value: str, place: Place, what: str, expected: str) -> None:
         first = known.setdefault(value, place)
@@ -230,7 +244,7 @@ class _Compiler:
         self._images[image] = None
 
     def _add_catalog(self, image_set: str, entry: ImageEntry, folder: str, located: Located[ImageSet], at: tuple[str | int, ...]) -> None:
-        on, engines = entry.on, [host.name for host in self._hosts]
+        on, engines = entry.on, [host.name for host in self._hosts if not host.range]
         if on is not None:
             self._check_builder(on, located.place(*at, "on"))
         elif len(engines) != 1:

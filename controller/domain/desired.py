@@ -118,7 +118,10 @@ class Deferred:
 
 @dataclass(frozen=True)
 class DesiredHost:
-    """One engine. `absent` None means every image that a set lists, less `present`. `grace` is in seconds."""
+    """One engine. `absent` None means every image that a set lists, less `present`. `grace` is in seconds.
+
+    `range` is its id where it is a range: nothing goes from there under a shared name because it is there (law 10).
+    """
 
     name: str
     engine: str
@@ -129,6 +132,31 @@ class DesiredHost:
     present: frozenset[Reference] = frozenset()
     grace: float = 600.0
     on_conflict: OnConflict = OnConflict.FAIL
+    range: str = ""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether anything is ever evicted from it. Who is never evicted from can't be lost from either, so it holds nothing up."""
+        return self.absent is None or bool(self.absent.texts)
+
+
+@dataclass(frozen=True)
+class RangeGroup:
+    """Ranges that are found by a label on the host `on`: each becomes a host as `like` it is, under `<name>/<id>`.
+
+    `label` is a key, or key=value. `port` is where their engines listen, `network` by whose address they are reached, "" for the first.
+    """
+
+    like: DesiredHost
+    on: str
+    label: str
+    port: int
+    network: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the file calls it."""
+        return self.like.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +192,7 @@ class Desired:
 
     `addresses` are all the names of the registry; `sets` every set's name, empty ones too; `upstreams` the only domains that are ever contacted;
     what is under those of them that are `private` is not given to everyone who asks the gateway.
+    `groups` are ranges that have to be looked for; `others` what was found and is none, or can't be looked at, which holds nothing else up.
     """
 
     wharf: str
@@ -171,8 +200,10 @@ class Desired:
     sets: tuple[str, ...] = ()
     images: tuple[DesiredImage, ...] = ()
     hosts: tuple[DesiredHost, ...] = ()
+    groups: tuple[RangeGroup, ...] = ()
     rules: tuple[TagRule, ...] = ()
     deferred: tuple[Deferred, ...] = ()
+    others: tuple[Deferred, ...] = ()
     upstreams: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
     internet: Internet = Internet.ALLOW
@@ -224,8 +255,10 @@ class Desired:
         return Target(tag.registry_repository, tag.tag)
 
     def place_of(self, host: DesiredHost, name: Reference) -> Target:
-        """The place in the registry that a name on this host maps to."""
-        return self.locate(name, adopted=host.adopt.matches(*self.names_of(name)))
+        """The place in the registry that a name on this host maps to. In a range, what it adopts itself makes no name a local one."""
+        names = self.names_of(name)
+        trusted = [each for each in self.hosts if not each.range] if host.range else [host]
+        return self.locate(name, adopted=any(each.adopt.matches(*names) for each in trusted))
 
     def names_of(self, tag: Reference) -> tuple[Reference, ...]:
         """What patterns are held against: the tag, and what it stands for when it is under the registry's own address."""
@@ -248,7 +281,7 @@ class Desired:
         kept = any(host.keep.matches(*names) for _, names in named)
         needed = any(not host.present.isdisjoint(names) for _, names in named)
         for tag, names in named:
-            adopted = host.adopt.matches(*names) and not tag.tag.startswith(HELD_PREFIX)
+            adopted = not host.range and host.adopt.matches(*names) and not tag.tag.startswith(HELD_PREFIX)
             known = located.get((tag, adopted))
             if known is None:
                 target = self.locate(tag, adopted=adopted)

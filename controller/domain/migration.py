@@ -79,8 +79,9 @@ def migrating(desired: Desired, host: DesiredHost, order: Order, state: HostStat
     )
     entries = (*listed, *own)
     return replace(
-        desired, sets=tuple(sorted({entry.image_set for entry in entries})), images=entries, hosts=(narrow,), rules=(), deferred=(), prune=False
-    )
+        desired, sets=tuple(sorted({entry.image_set for entry in entries})), images=entries, hosts=(narrow,), groups=(), rules=(), deferred=(),
+        prune=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,38 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """The registry has a range's image: `place` means it, by this digest."""
+
+    place: Target
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An upstream has a range's image by this digest; `tagged`: the name that it has in the range means it there now. `size` in bytes.
+
+    `there` is what the registry has under that name now, "" for nothing.
+    """
+
+    source: Reference
+    size: int
+    tagged: bool
+    there: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """Nobody who may be asked knows a range's image. `there` is what the registry has now in its place under ranges/<id>/, "" for nothing."""
+
+    there: str = ""
+
+
+Whereabouts = Shown | Confirmed | Unconfirmed | Unknown
+"""Where a range's image is, beside the range."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """What was deleted under a name, and when, in seconds since the epoch. `identities` are as Held has them."""
 
@@ -150,7 +182,8 @@ class Observation:
     that was pulled from there. `elsewhere`, by (image Id, repository), is a tag of that repository that means a host's image whose own tag means
     something else. `first_seen` is keyed by (host, image Id, canonical tag); `last_pushed`, by (host, target), is the digest that this host last
     pushed or pulled. `brought` is what may be pruned, and only known where the file asks to prune; `tombstones` is what was deleted.
-    `registry_error` says why the registry as a whole did not answer. Times are seconds since the epoch; `now` is the look's.
+    `strays`, by (host, image Id, canonical name), is where images of ranges are. `registry_error` says why the registry as a whole did not answer.
+    Times are seconds since the epoch; `now` is the look's.
     """
 
     now: float
@@ -164,6 +197,7 @@ class Observation:
     registry_error: str = ""
     brought: Mapping[Target, Brought] = field(default_factory=dict)
     tombstones: Mapping[Target, Sequence[Tombstone]] = field(default_factory=dict)
+    strays: Mapping[tuple[str, str, str], Whereabouts] = field(default_factory=dict)
 
     @property
     def unreachable(self) -> str:

@@ -29,7 +29,8 @@ upstream, an archive or a Dockerfile folder, so what brings it is Copy, Import o
     unlisted Present  -        -        not adopted            Delete Unlisted                where `prune` is on, and it is ours
     unlisted any      -        -        deleted before         held back Deleted
 
-(the last two rows are in pruning.py) and then, for each copy that `absent` names: Evict, with what makes us believe that the registry holds it
+(the last two rows are in pruning.py; the copies of ranges are none of H: what becomes of them is in noticing.py)
+and then, for each copy that `absent` names: Evict, with what makes us believe that the registry holds it
 (Basis); and for each name that `present` of a host has and the host has not: Pull Missing, or held back NotFound or Unknown as the registry is.
 """
 
@@ -40,6 +41,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from controller.domain.actions import BRINGS, Action, Basis, Copy, Delete, Evict, HeldBack, Import, Kind, Plan, Pull, Push, Reason
 from controller.domain.case import Case, short
 from controller.domain.desired import Desired, DesiredHost, HostCopy
+from controller.domain.noticing import noticed
 from controller.domain.observation import Absent, Held, HostState, Observation, Present, Unknown
 from controller.domain.pruning import doubt, pruned, without_buried
 from controller.domain.reference import Reference, Target
@@ -64,6 +66,7 @@ def make_plan(desired: Desired, seen: Observation, copies: Copies | None = None,
     if only is None:
         found.extend(_unknown_hosts(desired, seen))
         found.extend(_deferred(desired))
+    found.extend(noticed(desired, seen, only))
     brought = {action.target for action in found if isinstance(action, BRINGS)}
     found.extend(row for row in _missing_on_hosts(desired, seen, brought) if only in {None, row.target})
     return Plan.of((f for f in found if not isinstance(f, HeldBack)), (f for f in found if isinstance(f, HeldBack)))
@@ -216,6 +219,6 @@ def _pull(
 
 
 def _deferred(desired: Desired) -> Found:
-    for each in desired.deferred:
+    for each in (*desired.deferred, *desired.others):
         sets = (each.image_set,) if each.image_set else desired.sets
         yield HeldBack(each.name, Kind(each.action), each.host, Reason(each.reason), each.message, sets)

@@ -5,8 +5,8 @@ Every method raises a subclass of RemoteError and nothing else when the other si
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -15,6 +15,7 @@ from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Pac
 from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.observation import Held, HostState, Lookup, Present, Tombstone
 from controller.domain.oci import Descriptor, Manifest
+from controller.domain.ranges import Container
 from controller.domain.reference import Target
 from controller.domain.space import Layers
 
@@ -284,6 +285,10 @@ class Removal:
     deleted: tuple[str, ...]
 
 
+STIRS = ("container start ", "container die ")
+"""The beginnings of an engine's words that change no image and no use of one, but which containers run."""
+
+
 class Host(Protocol):
     """One Docker Engine. `name` is the one in the Wharf document; references are strings as the engine takes them."""
 
@@ -330,12 +335,26 @@ class Host(Protocol):
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """The engine's word for each change of its images or containers, as it happens: a hint to list again, never the truth (law 3).
 
+        Words that begin with one of STIRS tell only that a container was started or ended.
+
         Entered once the engine listens, so that what happens after is not missed. The iterator raises UnreachableError when the stream ends, however.
         """
         ...
 
     async def pull(self, reference: str, advance: Advance) -> None:
         """Pull a name from the registry that it says. Errors in the stream raise; that none came proves nothing: look at what is there."""
+        ...
+
+    async def containers(self, label: str) -> Sequence[Container]:
+        """The running containers that have a label: its key, or key=value."""
+        ...
+
+    def save(self, image_id: str, limit: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """An image as the archive that the engine saves, in chunks; CorruptError once it is more than `limit` bytes."""
+        ...
+
+    async def load(self, archive: AsyncIterator[bytes], advance: Advance) -> None:
+        """Let the engine load an archive. Errors in the stream raise; that none came proves nothing: look at what is there."""
         ...
 
     async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
@@ -442,6 +461,14 @@ class Archives(Protocol):
         """Open an archive to read all of it; `-` is standard input. Errors as of look()."""
         ...
 
+    def passing(self, what: str, chunks: AsyncIterator[bytes], packing: Packing) -> AbstractAsyncContextManager[OpenArchive]:
+        """An archive that comes in chunks, once, and is called `what`."""
+        ...
+
+    def written(self, write: Callable[[ArchiveWriter], Awaitable[object]]) -> AsyncGenerator[bytes, None]:
+        """The chunks of the archive that `write` writes, as they are taken; its errors are raised where the archive ends."""
+        ...
+
 
 class ArchiveWriter(Protocol):
     """One archive that is being written."""
@@ -487,7 +514,16 @@ class AuditEntry:
 
 
 PULL_THROUGH = "PullThrough"
-"""The audit trail's word for what a client pulled from the internet through the gateway; `host` is then the client's address."""
+"""The audit trail's word for what was pulled from the internet and is kept: by a client through the gateway, whose address `host` is then, or, with
+PAST_GATEWAY as the reason, by a range past it."""
+
+PAST_GATEWAY = "PastGateway"
+
+RANGE_PULL = "RangePull"
+"""The audit trail's word for what a range has and the registry had already."""
+
+LOAD = "Load"
+"""The audit trail's word for an image that a range was given as an archive, because it can't reach the registry: the entry of its pull says why."""
 
 
 class Store(Protocol):
@@ -533,8 +569,8 @@ class Store(Protocol):
         """Append to the audit trail."""
         ...
 
-    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
-        """The newest entries first: of one image, of one action, or all."""
+    def history(self, image: str | None = None, limit: int = 100, *, actions: Collection[str] = ()) -> Sequence[AuditEntry]:
+        """The newest entries first: of one image or of all, of these actions or of all."""
         ...
 
     def set_error(self, target: Target, error: str, at: float) -> None:

@@ -9,7 +9,8 @@ from typing import assert_never
 
 from controller.domain.actions import Kind
 from controller.domain.desired import ArchiveSource, BuildSource, DesiredImage, Source
-from controller.domain.ports import PULL_THROUGH, AuditEntry
+from controller.domain.ports import PAST_GATEWAY, PULL_THROUGH, AuditEntry
+from controller.domain.ranges import is_own
 from controller.domain.reference import Reference
 
 RESTORE = "Restore"
@@ -34,7 +35,7 @@ class Provenance(StrEnum):
     COMMAND = "Command"
     """A person asked for this one image: `wharf push`, `wharf pull`, `wharf build`."""
     PULLED_THROUGH = "PulledThrough"
-    """A client pulled it through the gateway."""
+    """A client pulled it through the gateway, or a range past it."""
     RESTORED = "Restored"
     UNRECORDED = "Unrecorded"
     """The trail does not say: it was there before, or came by `wharf import --registry`, which keeps no state, or by another tool."""
@@ -68,12 +69,14 @@ def _how(brought: AuditEntry, entry: DesiredImage | None) -> tuple[Provenance, s
         case "Import" if brought.actor == "import":
             return Provenance.ARCHIVE, "imported from an archive by `wharf import`"
         case "Import":
-            return Provenance.ARCHIVE, f"imported from {source_words(source) if isinstance(source, ArchiveSource) else 'an archive'}"
+            archive = f"imported from {source_words(source) if isinstance(source, ArchiveSource) else 'an archive'}"
+            return (Provenance.ADOPTED, f"saved out of {brought.host}") if is_own(brought.image) else (Provenance.ARCHIVE, archive)
         case "Build":
             built = f"built on {brought.host} of {source.context if isinstance(source, BuildSource) else 'a Dockerfile folder'}"
             return (Provenance.COMMAND, f"{built} by `wharf build`") if brought.actor == "build" else (Provenance.BUILD, built)
         case "PullThrough":
-            return Provenance.PULLED_THROUGH, f"pulled from the internet through the gateway, by {brought.host}"
+            way = "fetched from the internet past the registry" if brought.reason == PAST_GATEWAY else "pulled from the internet through the gateway"
+            return Provenance.PULLED_THROUGH, f"{way}, by {brought.host}"
         case "Push" if brought.actor == "push":
             return Provenance.COMMAND, f"pushed from {brought.host} by `wharf push`"
         case "Push":

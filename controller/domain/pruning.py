@@ -9,7 +9,8 @@ from controller.domain.actions import Action, Delete, HeldBack, Kind, Reason
 from controller.domain.case import Case
 from controller.domain.desired import Desired, HostCopy, TagRule
 from controller.domain.observation import Brought, Observation, Present, Tombstone, Unknown
-from controller.domain.ports import AuditEntry
+from controller.domain.ports import PULL_THROUGH, AuditEntry
+from controller.domain.ranges import is_own
 from controller.domain.reference import DOCKER_IO, Reference, Target
 from controller.domain.tags import choose
 from controller.domain.texts import duration
@@ -23,11 +24,11 @@ Found = Iterator[Action | HeldBack]
 
 
 def brought(changes: Iterable[AuditEntry]) -> dict[Target, Brought]:
-    """What the files once asked for and we brought, by the newest change of each image."""
+    """What the files once asked for and we brought, by the newest change of each image. For what came by a pull, or out of a range, they did not."""
     return {
         Target(*entry.image.rsplit(":", 1)): Brought(entry.after, entry.at, f"{entry.action.lower()} by `wharf {entry.actor}`")
         for entry in changes
-        if entry.action not in _GONE and entry.actor not in COMMANDS
+        if entry.action not in {*_GONE, PULL_THROUGH} and entry.actor not in COMMANDS and not is_own(entry.image)
     }
 
 
@@ -42,7 +43,11 @@ def doubt(desired: Desired, seen: Observation) -> str:
     if desired.deferred:
         first = desired.deferred[0]
         return f"not all is known: {first.host or first.name}: {first.message}"
-    facts = [*((host.name, seen.hosts.get(host.name)) for host in desired.hosts), *seen.registry.items(), *seen.offered.items()]
+    facts = [
+        *((host.name, seen.hosts.get(host.name)) for host in desired.hosts if host.evicts or not host.range),
+        *seen.registry.items(),
+        *seen.offered.items(),
+    ]
     return next((f"not all is known: {name}: {why_unknown(fact)}" for name, fact in facts if fact is None or isinstance(fact, Unknown)), "")
 
 

@@ -113,10 +113,14 @@ class Ensure(StrEnum):
 
 
 class Discover(Model):
-    """Docker-in-Docker containers of a host, found by a label."""
+    """Ranges: Docker-in-Docker containers of a host, found by a label. Each is a host of its own, `<name>/<id>`."""
 
-    on: Name = Field(description="The host whose containers are looked at.")
-    label: str = Field(min_length=1, description="The label's key, or key=value.")
+    on: Name = Field(description="The host whose running containers are looked at.")
+    label: str = Field(min_length=1, description="The label's key, whose value is the range's id; or key=value, and the container's name is its id.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Where the engines listen; default: 2375, with `tls` 2376.")
+    network: str | None = Field(
+        default=None, min_length=1, description="The network by whose address they are reached; default: the container's first by name."
+    )
 
 
 class TlsSpec(Model):
@@ -143,12 +147,21 @@ class HostSpec(Model):
 
     name: Name = Field(description="The host's name, in outputs and in `on`.")
     engine: Engine | None = Field(default=None, description="unix://, tcp://, ssh://, or `env` for DOCKER_HOST.")
-    tls: TlsSpec | None = Field(default=None, description="For tcp:// and https://; default: none for tcp://. `env` has its own: DOCKER_CERT_PATH.")
+    tls: TlsSpec | None = Field(default=None, description="For tcp://, https:// and `discover`; default: none. `env` has its own: DOCKER_CERT_PATH.")
     discover: Discover | None = Field(default=None, description="Engines in this host's containers, instead of `engine`.")
+    range: bool = Field(
+        default=False,
+        description="This `engine` is a range: its people are not trusted, and what it alone vouches for goes under `ranges/<name>/`. "
+        "What `discover` finds always is.",
+    )
     registry_address: Address | None = Field(default=None, description="How this engine reaches the registry; default: the address in registry.url.")
-    adopt: tuple[PatternText, ...] = Field(default=(), description="What appears here goes to the registry though no set lists it.", strict=False)
+    adopt: tuple[PatternText, ...] = Field(
+        default=(), description="What appears here goes to the registry though no set lists it; from a range under `ranges/<id>/`.", strict=False
+    )
     absent: tuple[PatternText, ...] | None = Field(
-        default=None, description="What must not linger here; default: every image that a set lists, less `present`.", strict=False
+        default=None,
+        description="What must not linger here; default: every image that a set lists, less `present`; in a range nothing.",
+        strict=False,
     )
     keep: tuple[PatternText, ...] = Field(default=(), description="Never touched.", strict=False)
     present: tuple[ReferenceText, ...] = Field(default=(), description="Pulled from the registry.", strict=False)
@@ -163,8 +176,8 @@ class HostSpec(Model):
             raise MisfitError("exactly one of them", "neither engine nor discover")
         if self.engine is not None and self.discover is not None:
             raise MisfitError("exactly one of them", "both engine and discover", "discover")
-        if self.tls is not None and not (self.engine or "").startswith(("tcp://", "https://")):
-            raise MisfitError("it beside an engine on tcp:// or https:// only", f"tls for {self.engine or 'discover'}", "tls")
+        if self.tls is not None and self.engine is not None and not self.engine.startswith(("tcp://", "https://")):
+            raise MisfitError("it beside an engine on tcp:// or https://, or discover", f"tls for {self.engine}", "tls")
         return self
 
 

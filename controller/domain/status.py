@@ -9,7 +9,7 @@ from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired, DesiredImage, HostCopy
 from controller.domain.observation import Absent, Fact, Held, Observation, Present, Unknown
 from controller.domain.plan import Copies, copies_by_target
-from controller.domain.ports import AuditEntry
+from controller.domain.ports import LOAD, AuditEntry
 from controller.domain.provenance import Came, provenance
 from controller.domain.reference import Target
 from controller.domain.spec import Ensure
@@ -31,7 +31,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ImageStatus:
-    """Where one image is. `in_registry` and `needs_push` are None while that is Unknown; `came` is None while the registry does not have it."""
+    """Where one image is. `in_registry` and `needs_push` are None while that is Unknown; `came` is None while the registry does not have it.
+
+    `notes` say what is right, and came about in another way than people expect.
+    """
 
     name: str
     in_registry: bool | None
@@ -43,6 +46,7 @@ class ImageStatus:
     last_error: str = ""
     next_retry: float | None = None
     came: Came | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -78,10 +82,11 @@ def assess(
     *,
     copies: Copies | None = None,
     changes: Iterable[AuditEntry] = (),
+    pulls: Sequence[AuditEntry] = (),
 ) -> tuple[SetStatus, ...]:
     """The status of every set, in the sets' order, and of what no set lists where there is any. `copies` as make_plan takes them.
 
-    `changes` has the newest change of each image in the registry, by which it is known how it came.
+    `changes` has the newest change of each image in the registry, by which it is known how it came; `pulls` what hosts were given, the newest first.
     """
     copies = copies_by_target(desired, seen) if copies is None else copies
     rows, plans, entries = _rows_by_target(plan), plan.by_set(), _entries_by_set(desired)
@@ -100,7 +105,19 @@ def assess(
     rest = plans.get("", Plan())
     if unlisted or rest.actions or rest.held_back or not desired.sets:
         found.append(SetStatus(UNLISTED, rest, tuple(unlisted)))
-    return tuple(found)
+    return _noted(desired, found, _given(pulls)) if pulls else tuple(found)
+
+
+def _noted(desired: Desired, sets: Iterable[SetStatus], given: Mapping[tuple[str, str], str]) -> tuple[SetStatus, ...]:
+    """With what is to be said of the hosts that have an image."""
+
+    places = {image.name: str(image.target) for image in desired.images}
+
+    def noted(image: ImageStatus) -> ImageStatus:
+        place = places.get(image.name, image.name)
+        return replace(image, notes=tuple(given[place, host] for host in image.on_hosts if (place, host) in given))
+
+    return tuple(replace(each, images=tuple(map(noted, each.images))) for each in sets)
 
 
 Statuses = Mapping[tuple[str, str], Mapping[str, str]]
@@ -154,7 +171,7 @@ def _image(
     digest = held.value.digest if isinstance(held, Present) else ""
     published = offered.value if entry and entry.upstream and isinstance(offered, Present) else None
     upstream = (published.published or published.digest) if published else ""
-    needs_push = None if in_registry is None else bool(copies) and not in_registry
+    needs_push = None if in_registry is None else any(not copy.host.range for copy in copies) and not in_registry
     conditions = (
         _ready(entry.ensure if entry else None, held, rows, error),
         _in_registry(held, digest),
@@ -165,6 +182,24 @@ def _image(
     name, changed = str(target), trail.get(str(target))
     came = provenance(digest, entry, (changed,) if changed else ()) if digest else None
     return ImageStatus(entry.name if entry else name, in_registry, hosts, needs_push, digest, upstream, conditions, error, retries.get(target), came)
+
+
+def _given(pulls: Sequence[AuditEntry]) -> dict[tuple[str, str], str]:
+    """By image and host, why a host was given it as an archive, if that is how it got it last."""
+    found: dict[tuple[str, str], str] = {}
+    done: set[tuple[str, str]] = set()
+    for entry in pulls:
+        key = (entry.image, entry.host)
+        if key in done:
+            continue
+        if entry.action == LOAD:
+            found[key] = f"{entry.host} was given it by a stream, as it could not pull it"
+        elif key in found and entry.error:
+            found[key] += f": {entry.error}"
+            done.add(key)
+        else:
+            done.add(key)
+    return found
 
 
 def _ready(ensure: Ensure | None, held: Fact[Held] | None, rows: Sequence[Action | HeldBack], error: str) -> Condition:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from controller.domain.errors import InvalidReferenceError
+from controller.domain.errors import InvalidReferenceError, UsageError
 from controller.domain.reference import Pattern, parse, split_domain
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
@@ -115,6 +115,14 @@ def _domain(said: str) -> str:
     except InvalidReferenceError as error:
         raise MisfitError("host or host:port, without a scheme") from error
     return said
+
+
+def address_of(said: str) -> str:
+    """The text, if it is an address; UsageError otherwise."""
+    try:
+        return _domain(said)
+    except MisfitError as error:
+        raise UsageError(f"{said}: expected {error.expected}") from None
 
 
 def _url(said: str) -> str:

@@ -25,7 +25,8 @@ def transfers(case: Case) -> Found:
     elif entry is not None and entry.source is not None:
         yield from _from_source(case, entry, entry.source)
     else:
-        yield from _push(case, [copy for copy in case.copies if entry is not None or (copy.adopted and not copy.kept)])
+        trusted = (copy for copy in case.copies if not copy.host.range)  # What a range has under a shared name is its own word for it (law 10).
+        yield from _push(case, [copy for copy in trusted if entry is not None or (copy.adopted and not copy.kept)])
 
 
 def _kind(source: Source | None) -> Kind:

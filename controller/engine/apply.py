@@ -6,17 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol, assert_never
 from weakref import WeakValueDictionary
 
-from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, image_of
+from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete, Evict, Import, Plan, Pull, Push, Reason, Save, image_of
 from controller.domain.desired import Desired
 from controller.domain.errors import CollectingError, UnprovenError, WharfError
 from controller.domain.observation import HostState, Observation, Present, StoreKind
-from controller.domain.ports import Advance, AuditEntry, Host
+from controller.domain.ports import LOAD, PAST_GATEWAY, PULL_THROUGH, Advance, AuditEntry, Host
 from controller.domain.reference import Target
 from controller.engine.building import Builder
 from controller.engine.copy import Copier
@@ -24,10 +23,12 @@ from controller.engine.delete import Deleter
 from controller.engine.evict import Evictor
 from controller.engine.holdings import Holdings
 from controller.engine.importing import Importer
+from controller.engine.loading import Loader
 from controller.engine.manifests import Manifests
 from controller.engine.prove import Prover
 from controller.engine.pulling import Puller
 from controller.engine.push import Pusher
+from controller.engine.saving import Saver
 from controller.engine.world import World
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Progress(Protocol):
 class Outcome:
     """What became of one action. `error` is "" when it was done; `digest` is what the registry holds afterwards.
 
-    `wait`: it was not begun, as the registry takes nothing now, and may be tried again after so many seconds.
+    `instead` says why it was done in another way than the usual one, "" where it was not.
     """
 
     action: Action
@@ -63,7 +64,7 @@ class Outcome:
     digest: str
     bytes: int
     seconds: float
-    wait: float = 0.0
+    instead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Applier:
         self._importer = Importer(world.registry, world.archives, manifests, monotonic=monotonic)
         self._pusher = Pusher(world.registry, world.store, manifests)
         self._builder = Builder(world.registry, world.store, manifests, world.contexts)
-        self._puller = Puller(world.registry, world.store, manifests)
+        self._puller = Puller(world.registry, world.store, manifests, Loader(world.registry, world.archives))
+        self._saver = Saver(world.registry, self._importer, manifests)
         self._deleter = Deleter(world, manifests)
         self._evictor = Evictor()
         self._prover = Prover(world.registry, monotonic, holdings.renew)
@@ -128,7 +130,8 @@ class Applier:
 
     async def _one(self, this: _Pass, action: Action) -> Outcome:
         this.progress.started(action)
-        began, moved, error, digest, wait = self._monotonic(), 0, "", "", 0.0
+        began, moved, error, digest = self._monotonic(), 0, "", ""
+        instead: list[str] = []
 
         def advance(count: int) -> None:
             nonlocal moved
@@ -136,35 +139,31 @@ class Applier:
             this.progress.advanced(action, count)
 
         try:
-            # As a whole: nothing is collected between an image's blobs and its manifest.
-            with nullcontext() if isinstance(action, Pull) else self._world.registry.writing(action.target.repository):
-                digest = await self._do(this, action, advance)
+            digest = await self._do(this, action, advance, instead.append)
         except WharfError as failure:
             error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)
-            wait = (failure.retry_after or 0.0) if isinstance(failure, CollectingError) else 0.0
-        outcome = Outcome(action, error, digest, moved, self._monotonic() - began, wait)
-        if not wait:
-            self._record(outcome)
+        outcome = Outcome(action, error, digest, moved, self._monotonic() - began, "; ".join(instead))
+        self._record(outcome)
         this.progress.finished(outcome)
         return outcome
 
-    async def _do(self, this: _Pass, action: Action, advance: Advance) -> str:
+    async def _do(self, this: _Pass, action: Action, advance: Advance, instead: Callable[[str], None]) -> str:
         held = _before(action) if isinstance(action, (*BRINGS, Delete)) else ""
         if held:  # It is held before it is overwritten or deleted, and counts from now.
             await self._holdings.renew(action.target.held(held))
-        digest = await self._done(this, action, advance)
+        digest = await self._done(this, action, advance, instead)
         if isinstance(action, BRINGS):
             self._world.store.exhume(action.target, digest)
         return digest
 
-    async def _done(self, this: _Pass, action: Action, advance: Advance) -> str:
+    async def _done(self, this: _Pass, action: Action, advance: Advance, instead: Callable[[str], None]) -> str:
         match action:
             case Copy():
                 return await self._copier.copy(action, self._world.upstreams(action.source.domain), advance)
             case Push():
                 return await self._pusher.push(action, *self._place(this, action.host), advance)
             case Evict():
-                proof = await self._evictor.evict(action, self._world.hosts[action.host], this.desired, this.seen, self._prover, advance)
+                proof = await self._evictor.evict(action, self._world.host(action.host), this.desired, this.seen, self._prover, advance)
                 return proof.digest
             case Delete():
                 await self._deleter.delete(action)
@@ -174,7 +173,10 @@ class Applier:
             case Build():
                 return await self._builder.build(action, *self._place(this, action.host), advance, self._prover)
             case Pull():
-                return await self._puller.pull(action, *self._place(this, action.host), advance)
+                is_range = any(host.range for host in this.desired.hosts if host.name == action.host)
+                return await self._puller.pull(action, *self._place(this, action.host), advance, instead if is_range else None)
+            case Save():
+                return await self._saver.save(action, self._world.host(action.host), _state(this.seen, action.host), advance)
             case _:
                 assert_never(action)
 
@@ -182,26 +184,28 @@ class Applier:
         """A host, its engine's ID and store, and the registry's address as that engine reaches it."""
         state = _state(this.seen, name)
         address = next(host.registry_address for host in this.desired.hosts if host.name == name)
-        return self._world.hosts[name], state.engine_id, state.store, address
+        return self._world.host(name), state.engine_id, state.store, address
 
     def _record(self, outcome: Outcome) -> None:
         action = outcome.action
-        before = _before(action)
-        self._world.store.record(
-            AuditEntry(
-                at=self._world.clock(),
-                actor=self._actor,
-                action=action.kind,
-                image=image_of(action),
-                host=action.host,
-                reason=action.reason,
-                before=before,
-                after=outcome.digest,
-                bytes=outcome.bytes,
-                seconds=outcome.seconds,
-                error=outcome.error,
-            )
+        fetched = action.reason is Reason.FETCHED
+        entry = AuditEntry(
+            at=self._world.clock(),
+            actor=self._actor,
+            action=PULL_THROUGH if fetched else action.kind,
+            image=image_of(action),
+            host=action.host,
+            reason=PAST_GATEWAY if fetched else action.reason,
+            before=_before(action),
+            after=outcome.digest,
+            bytes=outcome.bytes,
+            seconds=outcome.seconds,
+            error=outcome.error,
         )
+        if outcome.instead:  # What was tried first has its own entry.
+            self._world.store.record(replace(entry, after="", bytes=0, seconds=0.0, error=outcome.instead))
+            entry = replace(entry, action=LOAD)
+        self._world.store.record(entry)
 
 
 def errors_by_target(outcomes: Iterable[Outcome]) -> dict[Target, str]:
@@ -220,7 +224,7 @@ def _waits(action: Action) -> bool:
 def _before(action: Action) -> str:
     """What the place that the action changes meant before it."""
     match action:
-        case Copy() | Push() | Import() | Build():
+        case Copy() | Push() | Import() | Save() | Build():
             return action.replaces
         case Evict():
             return action.image_id

@@ -14,7 +14,7 @@ from controller.domain.spec import Ensure, Internet, OnConflict
 
 def pushing(desired: Desired, name: str, host: str) -> Desired:
     """This host's image of that name shall be in the registry; without a domain under its local name, as in a set."""
-    reference, found = _named(name), host_named(desired, host)
+    reference, found = _named(name), trusted_host(desired, host)
     target = _place(desired, reference, found, name)
     return _only(desired, "push", DesiredImage("push", name, target, reference), replace(_untouched(found), on_conflict=found.on_conflict))
 
@@ -43,7 +43,7 @@ def bringing_back(desired: Desired, name: str, host: str) -> Desired:
 
 def building(desired: Desired, name: str, source: BuildSource) -> Desired:
     """The registry shall have what this folder is now."""
-    reference, found = _named(name), host_named(desired, source.on)
+    reference, found = _named(name), trusted_host(desired, source.on)
     image = DesiredImage("build", name, _place(desired, reference, found, name), reference, source=source)
     return _only(desired, "build", image, _untouched(found))
 
@@ -77,6 +77,14 @@ def host_named(desired: Desired, name: str) -> DesiredHost:
     return found
 
 
+def trusted_host(desired: Desired, name: str) -> DesiredHost:
+    """As host_named(), but no range: what it has can't get a shared name by a word to us (law 10)."""
+    found = host_named(desired, name)
+    if found.range:
+        raise UsageError(f"{name}: it is a range, so what it has goes under ranges/{found.range}/ only, by `adopt`")
+    return found
+
+
 def _untouched(host: DesiredHost) -> DesiredHost:
     """Nothing else is asked of it."""
     return replace(host, adopt=Patterns(), absent=Patterns(), present=frozenset(), on_conflict=OnConflict.FAIL)
@@ -86,4 +94,4 @@ def _only(desired: Desired, image_set: str, image: DesiredImage, *hosts: Desired
     absent = [entry.image_set for entry in desired.by_target.get(image.target, ()) if entry.ensure is Ensure.ABSENT]
     if absent:
         raise UsageError(f"{image.name}: the set {absent[0]} says that it must be Absent")
-    return replace(desired, sets=(image_set,), images=(image,), hosts=hosts, rules=(), deferred=(), prune=False)
+    return replace(desired, sets=(image_set,), images=(image,), hosts=hosts, groups=(), rules=(), deferred=(), prune=False)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 
 from controller.domain.errors import RemoteError
 from controller.domain.observation import Fact, HostState, Present, Unknown
-from controller.domain.ports import Host
+from controller.domain.ports import STIRS, Host
 from controller.domain.reference import Reference
 from controller.engine.prove import first_of
 
@@ -22,17 +22,42 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 Listing = Callable[[str], Awaitable[Fact[HostState]]]
 Told = Callable[[str, frozenset[Reference]], None]
+Stirred = Callable[[str], None]
 
 
 class HostWatch:
-    """Keeps the facts of all hosts. `listing` looks at one host; `told` hears a host's name and the names there that changed their meaning or use."""
+    """Keeps the facts of all hosts, which come and go.
 
-    def __init__(self, hosts: Mapping[str, Host], listing: Listing, told: Told) -> None:
+    `listing` looks at one host; `told` hears a host's name and the names there that changed their meaning or use, `stirred` its name when other
+    containers may run there than before.
+    """
+
+    def __init__(self, hosts: Mapping[str, Host], listing: Listing, told: Told, stirred: Stirred = lambda _: None) -> None:
         self._hosts = hosts
         self._listing = listing
         self._told = told
+        self._stirred = stirred
         self._facts: dict[str, Fact[HostState]] = {}
-        self._looking = {name: asyncio.Lock() for name in hosts}
+        self._looking: dict[str, asyncio.Lock] = {}
+        self._watching: dict[str, tuple[Host, asyncio.Task[None]]] = {}
+
+    def follow(self, group: asyncio.TaskGroup) -> None:
+        """Watch the hosts that there are now, by tasks of this group, and no others."""
+        for name, (host, task) in list(self._watching.items()):
+            if self._hosts.get(name) is not host:
+                task.cancel()
+                del self._watching[name]
+        for name in self._facts.keys() - self._hosts.keys():
+            del self._facts[name]
+        for name, host in self._hosts.items():
+            if name not in self._watching:
+                self._watching[name] = host, group.create_task(self.watch(name))
+
+    def leave(self) -> None:
+        """Watch none any more."""
+        for _, task in self._watching.values():
+            task.cancel()
+        self._watching.clear()
 
     def facts(self, names: Iterable[str], now: float) -> dict[str, Fact[HostState]]:
         """What is known of these hosts; Unknown of one that was never seen."""
@@ -44,10 +69,10 @@ class HostWatch:
 
     async def watch(self, name: str) -> None:
         """Follow one host until it is cancelled. One that is down is Unknown, and is connected to again and again."""
-        pause = FIRST_PAUSE
+        pause, host = FIRST_PAUSE, self._hosts[name]
         while True:
             try:
-                async with self._hosts[name].changes() as changes:
+                async with host.changes() as changes:
                     pause = FIRST_PAUSE
                     await self._follow(name, changes)
             except RemoteError as error:
@@ -58,7 +83,7 @@ class HostWatch:
 
     async def look(self, name: str) -> None:
         """List a host again, and tell what is different; of a host that does not answer, nothing is."""
-        async with self._looking[name]:
+        async with self._looking.setdefault(name, asyncio.Lock()):
             before, after = self._facts.get(name), await self._listing(name)
             self._facts[name] = after
         changed = _changed(before, after)
@@ -69,11 +94,15 @@ class HostWatch:
         """List once connected, as what happened before was told to nobody; then after each change. Raises RemoteError when the stream ends."""
         due = asyncio.Event()
         due.set()
+        self._stirred(name)
 
         async def listen() -> None:
             async for word in changes:
                 log.debug("%s: %s", name, word)
-                due.set()
+                if word.startswith(STIRS):
+                    self._stirred(name)
+                else:
+                    due.set()
 
         async def follow() -> None:
             while True:
@@ -100,4 +129,4 @@ def _changed(before: Fact[HostState] | None, after: Fact[HostState]) -> frozense
 
 def _meanings(fact: Fact[HostState] | None) -> dict[Reference, tuple[str, tuple[str, ...]]]:
     images = fact.value.images if isinstance(fact, Present) else ()
-    return {tag: (image.id, image.used_by) for image in images for tag in image.tags}
+    return {tag: (image.id, image.used_by) for image in images for tag in image.tags or image.repo_digests}

@@ -108,20 +108,44 @@ class Importer:
 
         Raises UsageError, RemoteError when nothing of the archive can be used, or the registry does not answer.
         """
-        began = self._monotonic()
         async with self._archives.open(path, self._packing) as archive:
-            arrivals = Arrivals(self._registry, advance)
-            if archive.contents is None:
-                await arrivals.move(archive, None, name.repository if name else STAGING)
-            contents = archive.contents or ()
-            if name is not None and len(contents) > 1:
-                names = ", ".join(sorted({each.familiar for content in contents for each in content.image.names}))
-                raise UsageError(f"{path} has {len(contents)} images ({names}), so they can't all be {name}: leave the name out")
-            jobs: list[_Job] = []
-            for done in await self._sorted(contents, name, locate, jobs, advance):
-                yield replace(done, seconds=self._monotonic() - began)
-            for done in await self._all(archive, jobs, arrivals):
-                yield replace(done, seconds=self._monotonic() - began)
+            async for done in self._images(archive, path, name, locate, advance):
+                yield done
+
+    async def import_stream(self, what: str, chunks: AsyncIterator[bytes], name: Target, identity: str, advance: Advance) -> Imported:
+        """The only image of an archive that comes in chunks, and has to be `identity`, as `name`. Errors as of import_archive()."""
+        async with self._archives.passing(what, chunks, self._packing) as archive:
+            async for done in self._images(archive, what, name, lambda _: name, advance, identity):
+                if done.error is not None:
+                    raise done.error
+                return done
+        raise NotFoundError(f"importing {what}", "it has no image")
+
+    async def _images(
+        self,
+        archive: OpenArchive,
+        what: str,
+        name: Target | None,
+        locate: Callable[[Reference], Target],
+        advance: Advance,
+        identity: str = "",
+    ) -> AsyncIterator[Imported]:
+        began = self._monotonic()
+        arrivals = Arrivals(self._registry, advance)
+        if archive.contents is None:
+            await arrivals.move(archive, None, name.repository if name else STAGING)
+        contents = archive.contents or ()
+        if name is not None and len(contents) > 1:
+            names = ", ".join(sorted({each.familiar for content in contents for each in content.image.names}))
+            raise UsageError(f"{what} has {len(contents)} images ({names}), so they can't all be {name}: leave the name out")
+        other = next((each for each in contents if identity and each.error is None and identity not in {each.image.identity, *each.configs}), None)
+        if other is not None:
+            raise MovedError(f"{what}: {identity[:19]} was asked for, and it has {other.image.identity[:19]}")
+        jobs: list[_Job] = []
+        for done in await self._sorted(contents, name, locate, jobs, advance):
+            yield replace(done, seconds=self._monotonic() - began)
+        for done in await self._all(archive, jobs, arrivals):
+            yield replace(done, seconds=self._monotonic() - began)
 
     async def _sorted(
         self, contents: Sequence[ArchivedContent], name: Target | None, locate: Callable[[Reference], Target], jobs: list[_Job], advance: Advance

@@ -21,7 +21,7 @@ from controller.domain.observation import HostState, Present
 from controller.domain.reference import Target
 from controller.domain.space import Layers, freed
 from controller.engine.apply import Outcome, Progress
-from controller.engine.doors import host_named
+from controller.engine.doors import trusted_host
 from controller.engine.reconcile import Look, Reconciler
 
 
@@ -86,7 +86,7 @@ class Migration:
         name = self._order.host
         fact = await self._reconciler.host(name)
         state = fact.value if isinstance(fact, Present) else None
-        desired = migrating(self._desired, host_named(self._desired, name), self._order, state)
+        desired = migrating(self._desired, trusted_host(self._desired, name), self._order, state)
         look = await self._reconciler.look(desired, allow_deletes=allow_deletes, hosts={name: fact}, part=True)
         seen = _seen(look)
         plan, copies = part_of(seen, self._order), seen.copies

@@ -14,10 +14,12 @@ from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Tombstone, Unknown
 from controller.domain.ports import JournalEntry, Registry
 from controller.domain.pruning import brought
+from controller.domain.ranges import is_found
 from controller.domain.reference import HELD_PREFIX, Target
 from controller.domain.spec import Ensure
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
+from controller.engine.noticing import Noticer
 from controller.engine.offers import Offers
 from controller.engine.world import World
 
@@ -58,6 +60,7 @@ class Observer:
         self._read_back: dict[Target, Present[Held]] = {}
         self._manifests = manifests
         self._offers = Offers(world, manifests, fresh=fresh)
+        self._noticer = Noticer(world, manifests, remember=remember)
 
     async def observe(self, desired: Desired, *, hosts: HostFacts | None = None, only: Target | None = None) -> Observation:
         """One look. Never raises for what the other side does: that is an Unknown fact.
@@ -68,7 +71,7 @@ class Observer:
         async with asyncio.TaskGroup() as group:
             healthy = group.create_task(self._registry_error())
             looking = group.create_task(self._given(hosts) if hosts is not None else self.hosts(desired))
-        registry_error, hosts = healthy.result(), without_twins(looking.result(), now)
+        registry_error, hosts = healthy.result(), without_twins(looking.result(), now, {host.name for host in desired.hosts if host.range})
         known = [(host, fact.value) for host in desired.hosts if isinstance(fact := hosts[host.name], Present)]
         copies = [copy for copy in desired.copies(known) if only in {None, copy.target}]
         ours = {} if not desired.prune else {t: each for t, each in brought(self._world.store.changes()).items() if only in {None, t}}
@@ -94,6 +97,7 @@ class Observer:
             registry_error=registry_error,
             brought=ours,
             tombstones=tombstones,
+            strays={} if registry_error else await self._noticer.facts(desired, hosts, now, only),
         )
 
     def read_back(self, target: Target, digest: str) -> None:
@@ -110,6 +114,7 @@ class Observer:
         self._remembered.clear()
         self._read_back.clear()
         self._offers.forget_all()
+        self._noticer.forget_all()
 
     def _now(self, desired: Desired) -> float:
         """Seconds since the epoch. When the clock was set forward, each grace period begins anew, so that none ends before its time."""
@@ -144,9 +149,13 @@ class Observer:
         now = self._world.clock()
         journalled = frozenset(self._world.store.open_pushes())
         try:
-            state = await self._world.hosts[name].look()
+            if name in self._world.silent:
+                return Unknown(self._world.silent[name], now)
+            state = await self._world.host(name).look()
         except RemoteError as error:
             return Unknown(str(error), now)
+        if is_found(name):  # Which container it is says who it is; its engine is another one with each.
+            return Present(self._without_journalled(state, journalled), now)
         expected = self._world.store.engine_of(name)
         if expected is None:
             self._world.store.set_engine(name, state.engine_id)
@@ -169,6 +178,8 @@ class Observer:
     def _first_seen(self, known: Iterable[tuple[DesiredHost, HostState]], now: float) -> dict[tuple[str, str, str], float]:
         found: dict[tuple[str, str, str], float] = {}
         for host, state in known:
+            if host.range and not host.evicts:
+                continue  # No grace period ends there, and ranges are many.
             pairs = [(image.id, str(tag)) for image in state.images for tag in image.tags]
             for (image_id, tag), since in self._world.store.first_seen(host.name, pairs, now).items():
                 found[host.name, image_id, tag] = since
@@ -200,7 +211,7 @@ class Observer:
 
         async def ask(key: tuple[str, str]) -> None:
             try:
-                times[key] = (await self._world.hosts[key[0]].inspect(key[1])).tagged_at
+                times[key] = (await self._world.host(key[0]).inspect(key[1])).tagged_at
             except NotFoundError:
                 return
             except RemoteError as error:
@@ -298,19 +309,24 @@ class Observer:
         return ""
 
 
-def without_twins(hosts: HostFacts, now: float) -> HostFacts:
-    """Two names for one engine are an error: neither is touched."""
+def without_twins(hosts: HostFacts, now: float, ranges: Collection[str] = ()) -> HostFacts:
+    """Two names for one engine are an error: neither is touched. A range that turns out to be a host is refused alone, as it may say so to harm."""
     names: dict[str, list[str]] = {}
     for name, fact in hosts.items():
         if isinstance(fact, Present):
             names.setdefault(fact.value.engine_id, []).append(name)
-    twins = {name: same for same in names.values() if len(same) > 1 for name in same}
-    return {
-        name: Unknown(f"{' and '.join(sorted(twins[name]))} are one and the same engine: keep one of them in the file", now)
-        if name in twins
-        else fact
-        for name, fact in hosts.items()
-    }
+    twins = {name: sorted(same) for same in names.values() if len(same) > 1 for name in same}
+    return {name: Unknown(why, now) if (why := _twin(name, twins.get(name, ()), ranges)) else fact for name, fact in hosts.items()}
+
+
+def _twin(name: str, same: Sequence[str], ranges: Collection[str]) -> str:
+    """Why nothing is done with this one of the names of one engine; "" when it is the only one that is no range."""
+    own = [each for each in same if each not in ranges]
+    if name in ranges and own:
+        return f"refused as a range: its engine says that it is the one of {own[0]}"
+    if own == [name] or not same:
+        return ""
+    return f"{' and '.join(own or same)} are one and the same engine: keep one of them in the file"
 
 
 def _with_times(host: str, fact: Fact[HostState], times: Mapping[tuple[str, str], float | None]) -> Fact[HostState]:

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from controller.domain.actions import Pull
-from controller.domain.errors import MovedError, NotFoundError, RefusedError, UnprovenError
+from controller.domain.errors import DeniedError, MovedError, NotFoundError, RefusedError, UnprovenError, UnreachableError
 from controller.domain.observation import Held, HostImage, StoreKind
 from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
 from controller.domain.reference import Reference, parse
 from controller.engine.journal import know_entry, open_entry, untag
+from controller.engine.loading import Loader
 from controller.engine.manifests import Manifests, identities
 
 
 class Puller:
-    """Lets engines pull from one registry."""
+    """Lets engines pull from one registry, or gives them the image where they can't."""
 
-    def __init__(self, registry: Registry, store: Store, manifests: Manifests) -> None:
+    def __init__(self, registry: Registry, store: Store, manifests: Manifests, loader: Loader) -> None:
         self._registry = registry
         self._store = store
         self._manifests = manifests
+        self._loader = loader
 
-    async def pull(self, action: Pull, host: Host, engine_id: str, kind: StoreKind, address: str, advance: Advance) -> str:
+    async def pull(
+        self,
+        action: Pull,
+        host: Host,
+        engine_id: str,
+        kind: StoreKind,
+        address: str,
+        advance: Advance,
+        loaded: Callable[[str], None] | None = None,
+    ) -> str:
         """Do it, and give the digest that the host's tag means afterwards, as read back. `address` is the registry as the engine reaches it.
+
+        With `loaded`, an engine that can't reach the registry, or may not pull from it, has the image loaded, and `loaded` is told why.
 
         Raises MovedError when the registry's tag is not what the plan saw, RefusedError when the host calls another image by that name, RemoteError
         for what engine or registry answered.
@@ -31,10 +46,10 @@ class Puller:
         if not await self._there(action, action.tag, host, held, kind):
             entry = await self._journalled(action, own, host, engine_id, held, kind)
             try:
-                await host.pull(str(own), advance)
-                image_id = (await host.inspect(str(own))).id
-                entry = entry if entry.existed else know_entry(self._store, entry, image_id)
-                await self._name(action, image_id, host, held, kind)
+                if await self._pulled(action, own, host, held, advance, loaded):
+                    image_id = (await host.inspect(str(own))).id
+                    entry = entry if entry.existed else know_entry(self._store, entry, image_id)
+                    await self._name(action, image_id, host, held, kind)
             finally:
                 if own != action.tag:
                     await untag(self._store, host, entry)
@@ -44,6 +59,18 @@ class Puller:
         if entry is not None and own == action.tag:
             self._store.close_push(entry)
         return held.digest
+
+    async def _pulled(self, action: Pull, own: Reference, host: Host, held: Held, advance: Advance, loaded: Callable[[str], None] | None) -> bool:
+        """Whether the engine pulled it; False when it was loaded instead, under the name that is wanted."""
+        try:
+            await host.pull(str(own), advance)
+        except (UnreachableError, DeniedError) as error:
+            if loaded is None:
+                raise
+            await self._loader.load(action, held.digest, host, advance)
+            loaded(str(error))
+            return False
+        return True
 
     async def _held(self, action: Pull) -> Held:
         target = action.target

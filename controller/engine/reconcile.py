@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controller.domain.actions import DELETIONS, Copy, Plan
+from controller.domain.actions import DELETIONS, Copy, Kind, Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import CollectingError, RemoteError
 from controller.domain.explanation import Explanation, Found, explained
 from controller.domain.observation import Fact, HostState, Observation
 from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
-from controller.domain.ports import Host
+from controller.domain.ports import LOAD, AuditEntry, Host
+from controller.domain.ranges import is_found
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess, statuses, with_times
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
+from controller.engine.discovery import Discovery
 from controller.engine.expand import Expander
 from controller.engine.held import held_in
 from controller.engine.holdings import Holdings
 from controller.engine.journal import target_of
 from controller.engine.manifests import Manifests
+from controller.engine.noticing import RangeRecord
 from controller.engine.observe import HostFacts, Observer
 from controller.engine.push import Pusher
 from controller.engine.sweep import Sweeper
@@ -30,6 +33,9 @@ from controller.engine.workqueue import LONGEST_PAUSE
 from controller.engine.world import Clock, World
 
 log = logging.getLogger(__name__)
+
+_PULLS = 2000
+"""The newest entries of what hosts were given, by which a status tells how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,13 @@ class Reconciler:
     def __init__(self, world: World, *, actor: str, remember: bool = False, fresh: bool = False) -> None:
         self._world = world
         self._manifests = Manifests()
+        self._discovery = Discovery(world)
         self._expander = Expander(world)
         self._observer = Observer(world, self._manifests, remember=remember, fresh=fresh)
         holdings = Holdings(world)
         self._pusher = Pusher(world.registry, world.store, self._manifests, holdings=holdings)
         self._applier = Applier(world, self._manifests, holdings, actor=actor)
+        self._record = RangeRecord(world, actor)
         self._sweeper = Sweeper(world, self._manifests, holdings, actor=actor)
 
     @property
@@ -119,17 +127,26 @@ class Reconciler:
         todo = plan if delete else Plan(tuple(action for action in plan.actions if action.kind not in DELETIONS), plan.held_back)
         outcomes = await self._applier.apply(todo, desired, seen, progress)
         if outcomes:
-            self._world.store.set_error(target, errors_by_target(outcomes)[target], self._world.clock())
+            self._world.store.set_error(target, next((outcome.error for outcome in outcomes if outcome.error), ""), self._world.clock())
+        self._record.record(desired, seen)
         return Worked(plan, outcomes)
 
     async def _finish(self, target: Target) -> None:
         for entry in self._world.store.open_pushes():
-            if target_of(entry) == target and entry.host in self._world.hosts:
+            if target_of(entry) != target:
+                continue
+            if entry.host in self._world.hosts:
                 await self._recover(entry.host, target)
+            elif is_found(entry.host) and self._discovery.complete:
+                self._world.store.close_push(entry)  # It went with its range.
 
     def unfinished(self) -> frozenset[Target]:
         """The images of which pushes, builds or pulls left something on a host."""
         return frozenset(target_of(entry) for entry in self._world.store.open_pushes())
+
+    async def discover(self, desired: Desired) -> Desired:
+        """The same, with the ranges that there are now as hosts."""
+        return await self._discovery.expand(desired)
 
     async def hosts(self, desired: Desired) -> HostFacts:
         """What every host holds."""
@@ -149,18 +166,26 @@ class Reconciler:
         With `part` it is not all that the files ask for, so the times of conditions are not remembered.
         """
         self._applier.begin()
-        desired = await self._expander.expand(desired)
+        desired = await self._expander.expand(await self.discover(desired))
         seen = await self._observer.observe(desired, hosts=hosts)
         copies = copies_by_target(desired, seen)
         plan = guard(make_plan(desired, seen, copies), desired, seen, allow_deletes=allow_deletes)
-        sets = assess(desired, seen, plan, self._world.store.errors(), retries, copies=copies, changes=self._world.store.changes())
+        sets = assess(
+            desired, seen, plan, self._world.store.errors(), retries, copies=copies, changes=self._world.store.changes(), pulls=self._given(desired)
+        )
         return Look(desired, seen, plan, self._timed(sets, seen.now, keep=not part))
+
+    def _given(self, desired: Desired) -> Sequence[AuditEntry]:
+        """How ranges came to what `present` names."""
+        wanted = any(host.range and host.present for host in desired.hosts)
+        return self._world.store.history(limit=_PULLS, actions={Kind.PULL, LOAD}) if wanted else ()
 
     def _timed(self, sets: tuple[SetStatus, ...], now: float, *, keep: bool) -> tuple[SetStatus, ...]:
         return with_times(sets, self._world.store.transitions(statuses(sets), now, keep=keep))
 
     async def look_at(self, desired: Desired, target: Target) -> Look:
         """The part of a look that is about one place in the registry. The others are asked for only where the cap on deletions decides."""
+        desired = await self.discover(desired)
         rules = tuple(rule for rule in desired.rules if rule.repository.registry_repository == target.repository)
         narrow = await self._expander.expand(replace(desired, rules=rules))
         seen = await self._observer.observe(narrow, only=target)
@@ -170,7 +195,7 @@ class Reconciler:
             whole = (await self.look(desired, part=True)).plan
             plan = Plan(tuple(row for row in whole.actions if row.target == target), tuple(row for row in whole.held_back if row.target == target))
         alone = replace(narrow, images=narrow.by_target.get(target, ()))
-        sets = assess(alone, seen, plan, self._world.store.errors(), copies=copies, changes=self._world.store.changes())
+        sets = assess(alone, seen, plan, self._world.store.errors(), copies=copies, changes=self._world.store.changes(), pulls=self._given(narrow))
         return Look(narrow, seen, plan, self._timed(sets, seen.now, keep=False))
 
     async def explain(self, desired: Desired, target: Target) -> Explanation:
@@ -184,13 +209,10 @@ class Reconciler:
         trail, error = self._world.store.history(str(target)), self._world.store.errors().get(target, "")
         return explained(look.desired, target, Found(look.seen, look.plan, status, held, trail, error), longest_pause=LONGEST_PAUSE)
 
-    async def sweep(self, look: Look) -> None:
-        """Let held tags go whose time is over, where that is due; after a pass, as it is no part of a plan."""
-        try:
-            with self._world.registry.writing():
-                await self._sweeper.sweep(look.desired, look.seen)
-        except CollectingError as error:
-            log.info("nothing is let go of now: %s", error)
+    async def end(self, look: Look) -> None:
+        """Record what ranges have; let held tags go whose time is over, where that is due. After a pass, as neither is part of a plan."""
+        self._record.record(look.desired, look.seen)
+        await self._sweeper.sweep(look.desired, look.seen)
 
     async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""
@@ -209,13 +231,13 @@ class Reconciler:
         before = await self.look(desired, allow_deletes=allow_deletes)
         outcomes = await self.apply(before, progress) if before.plan.actions else ()
         after = await self.look(desired, allow_deletes=allow_deletes) if outcomes else before
-        await self.sweep(after)
+        await self.end(after)
         return Pass(before, outcomes, after)
 
     async def recover(self) -> None:
         """Finish what pushes left on the hosts, by a crash or because somebody could not be asked then."""
         async with asyncio.TaskGroup() as group:
-            for name in self._world.hosts:
+            for name in list(self._world.hosts):
                 group.create_task(self._recover(name))
         await self.tidy()
 
@@ -227,7 +249,7 @@ class Reconciler:
 
     async def _tidy(self, name: str) -> None:
         try:
-            await self._world.hosts[name].tidy()
+            await self._world.host(name).tidy()
         except RemoteError as error:
             log.debug("%s is not tidied now: %s", name, error)
 
@@ -235,7 +257,8 @@ class Reconciler:
         if not self._world.store.open_pushes():
             return
         try:
-            state = await self._world.hosts[name].look()
+            host = self._world.host(name)
+            state = await host.look()
         except RemoteError:
             return  # The entry stays open; the next pass tries again.
-        await self._pusher.recover(self._world.hosts[name], state.engine_id, state.store, only)
+        await self._pusher.recover(host, state.engine_id, state.store, only)

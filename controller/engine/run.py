@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,9 +15,12 @@ from controller.domain.desired import Desired
 from controller.domain.errors import UsageError, WharfError
 from controller.engine.reconcile import Reconciler
 from controller.engine.shift import Reports, Shift
-from controller.engine.triggers import COMMAND, FileWatch, Wakeups
+from controller.engine.triggers import COMMAND, RANGES, FileWatch, Wakeups
 
 log = logging.getLogger(__name__)
+
+SETTLES = 0.5
+"""Seconds in which ranges that start or end are one change."""
 
 
 class Asked(Protocol):
@@ -73,7 +76,8 @@ async def run(around: Surroundings[AskedT], stop: asyncio.Event, *, allow_delete
 async def _work(around: Surroundings[AskedT], asked: AskedT, files: FileWatch, wakeups: Wakeups, allow_deletes: int) -> None:
     while True:
         async with around.open_world(asked) as reconciler:
-            shift = Shift(reconciler, asked.desired, around.reports, allow_deletes=allow_deletes)
+            reports = replace(around.reports, stirred=lambda: wakeups.add(RANGES))
+            shift = Shift(reconciler, asked.desired, reports, allow_deletes=allow_deletes)
             async with asyncio.TaskGroup() as group:
                 group.create_task(shift.staff())
                 asked = await _looks(around, asked, shift, files, wakeups)
@@ -89,6 +93,8 @@ async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, file
         reasons = {"files"}
         while reasons == {"files"}:
             reasons = await wakeups.wait(min(interval, soon or interval))
+            if RANGES in reasons:
+                await asyncio.sleep(SETTLES)  # Many start together; the look finds those that came meanwhile, too.
             if COMMAND in reasons:
                 log.info("asked to look at everything now")
                 shift.look_anew()

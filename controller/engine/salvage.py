@@ -154,7 +154,8 @@ class Salvage:
         """Those on hosts whose name means this place in the registry."""
         if self._hosts is None:
             self._hosts = await Observer(self._world, self._manifests).hosts(self._desired)
-        known = [(host, fact.value) for host in self._desired.hosts if isinstance(fact := self._hosts[host.name], Present)]
+        trusted = (host for host in self._desired.hosts if not host.range)  # What a range's engine pushes may be anything (law 10).
+        known = [(host, fact.value) for host in trusted if isinstance(fact := self._hosts[host.name], Present)]
         return [copy for copy in self._desired.copies(known) if copy.target == verdict.target]
 
     async def _from_host(self, copy: HostCopy, verdict: Verdict) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from controller.domain.actions import HeldBack, Plan, Reason
 from controller.domain.desired import Desired
 from controller.domain.observation import Present
+from controller.domain.ranges import own_place
 from controller.domain.reference import Reference, Target
 from controller.engine.apply import Progress
 from controller.engine.hostwatch import HostWatch
@@ -20,6 +21,9 @@ from controller.engine.workqueue import ClosedError, WorkQueue
 log = logging.getLogger(__name__)
 
 WORKERS = 8
+NOTICES = 1.0
+"""Seconds from when an image came to a range until the registry is asked for it: what came through the gateway follows its client there."""
+
 LONGEST_SILENCE = 30.0
 """Seconds after which a registry that did not answer is looked for again, at the latest; the first time after one second."""
 
@@ -35,6 +39,8 @@ class Reports:
     """A shift takes over: how things stand, and hints, are its business now."""
     took: Callable[[float], None] = lambda _: None
     """The seconds from when an image was due until it was done, where something was done."""
+    stirred: Callable[[], None] = lambda: None
+    """Other ranges may run than before: a full look is due, which finds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +66,23 @@ class Shift:
         self._pruned: frozenset[Target] = frozenset()
         self._silences = 0
         self._looked = asyncio.Event()
-        self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on)
+        self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on, self._stirred_on)
+        self._group: asyncio.TaskGroup | None = None
         self._sources = SourceWatch(reconciler.world.contexts, self._queue.add)
         reports.began(self)
 
     async def staff(self) -> None:
         """Watch the hosts and work on what is due, until close(); what is worked on then is finished."""
         async with asyncio.TaskGroup() as group:
-            watching = [group.create_task(self._watch.watch(name)) for name in self._reconciler.engines]
-            watching.append(group.create_task(self._sources.run()))
+            self._group = group
+            self._watch.follow(group)
+            watching = [group.create_task(self._sources.run())]
+            watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work())
+            self._group = None
+            self._watch.leave()
             for each in watching:
                 each.cancel()
 
@@ -105,8 +116,11 @@ class Shift:
     async def look(self) -> float | None:
         """A full look: every image that has to be worked on is due. Gives the seconds until the next look, where that is due before the interval."""
         # Each host's own facts are kept: that two of them are one engine must be seen at every look, not once.
-        hosts = await self._reconciler.hosts(self._desired)
-        look = await self._reconciler.look(self._desired, allow_deletes=self._allow_deletes, retries=self._retries(), hosts=hosts)
+        desired = await self._reconciler.discover(self._desired)
+        if self._group is not None:
+            self._watch.follow(self._group)
+        hosts = await self._reconciler.hosts(desired)
+        look = await self._reconciler.look(desired, allow_deletes=self._allow_deletes, retries=self._retries(), hosts=hosts)
         self._expanded = look.desired
         self._watch.seen(hosts)
         self._sources.watch(look.desired)
@@ -118,8 +132,7 @@ class Shift:
         self._come_back(held)
         self._looked.set()
         self._reports.looked(look)
-        await self._reconciler.sweep(look)
-        await self._reconciler.tidy()
+        await self._reconciler.end(look)
         self._silences = self._silences + 1 if look.seen.registry_error else 0
         return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
 
@@ -143,11 +156,20 @@ class Shift:
 
     def _changed_on(self, host: str, names: frozenset[Reference]) -> None:
         """An engine told that these names mean something else now: what they map to is due at once."""
-        where = next(each for each in self._expanded.hosts if each.name == host)
-        targets = {self._expanded.place_of(where, name) for name in names}
+        where = next((each for each in self._expanded.hosts if each.name == host), None)
+        if where is None:
+            return  # A range that the next look will find, or found gone.
+        targets = {self._expanded.place_of(where, name) for name in names if name.tag}
         self._known |= targets
         for target in targets:
             self._queue.add(target)
+        for name in names if where.range else ():
+            self._queue.add(own_place(where.range, name, self._expanded.addresses), after=NOTICES)
+
+    def _stirred_on(self, host: str) -> None:
+        """Containers were started or ended on a host: where ranges are looked for, others may be there now."""
+        if any(group.on == host for group in self._desired.groups):
+            self._reports.stirred()
 
     async def _work(self) -> None:
         await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.

@@ -166,9 +166,11 @@ def _places(desired: Desired) -> set[Target]:
 
 
 def _images_of(desired: Desired, seen: Observation) -> _OnHosts | None:
-    """Every image of every host; None while that is not known of one."""
+    """Every image of every host that is ever evicted from; None while that is not known of one."""
     found: list[tuple[HostImage, StoreKind]] = []
     for host in desired.hosts:
+        if host.range and not host.evicts:
+            continue
         fact = seen.hosts.get(host.name)
         if not isinstance(fact, Present) or fact.value.store is StoreKind.UNKNOWN:
             return None

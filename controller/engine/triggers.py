@@ -16,6 +16,10 @@ COMMAND = "command"
 """Somebody asks for a full look now, at which nothing counts that was remembered."""
 
 
+RANGES = "ranges"
+"""Other ranges may run than before."""
+
+
 class Wakeups:
     """Reasons to look again, merged until somebody waits for them."""
 

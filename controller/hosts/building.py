@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
 import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from controller.domain.errors import RefusedError, RemoteError
@@ -16,7 +14,8 @@ from controller.domain.ports import Advance, BuildRequest
 from controller.domain.reference import split_domain
 from controller.hosts.buildkit import Log, decoded
 from controller.hosts.failures import in_stream
-from controller.hosts.streams import Client, Login, Stream, auth_of, encoded
+from controller.hosts.sending import Sending
+from controller.hosts.streams import Client, Login, auth_of, encoded
 
 _LINES = 20
 _LINE = 300
@@ -31,29 +30,21 @@ _RAN = re.compile(r"exit code: \d+|returned a non-zero code")
 _SINCE_BUILDKIT = (1, 39)
 
 
-class Build(Stream):
+class Build(Sending):
     """One build; `context` is its tar, which is read as the engine takes it."""
 
     def __init__(self, tried: str, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> None:
-        super().__init__(tried, advance)
+        super().__init__(tried, context, advance)
         self._request = request
-        self._context = context
-        self._next: concurrent.futures.Future[bytes] | None = None
         self._output = BuildOutput()
         self._named = ""
-
-    def cancel(self) -> None:
-        """End the sending as well as the reading."""
-        super().cancel()
-        if self._next is not None:
-            self._next.cancel()
 
     def run(self, client: Client, login: Login | None) -> str:
         """Build, in a thread; the Id. Raises what the stream says."""
         headers = {"Content-Type": "application/x-tar", "X-Registry-Config": _registry_config(self._request.tag, login)}
         parameters = _parameters(self._request) | {"version": "2" if has_buildkit(client) else "1"}
         url = client._url("/build")  # noqa: SLF001 - the SDK's build() lacks `version`
-        for record in self.records(client, url, params=parameters, headers=headers, data=self._sending()):
+        for record in self.records(client, url, params=parameters, headers=headers, data=self.sending()):
             self._output.read(record)
             aux = record.get("aux")
             if isinstance(aux, dict) and isinstance(aux.get("ID"), str):
@@ -68,24 +59,6 @@ class Build(Stream):
         error = in_stream(words, self.tried)
         kind = RefusedError if _RAN.search(words) else type(error)
         return kind(self.tried, self._output.failure(words), hint="" if kind is RefusedError else error.hint)
-
-    def _sending(self) -> Iterator[bytes]:
-        """The tar's chunks, which the event loop makes while this thread waits."""
-        while chunk := self._chunk():
-            yield chunk
-            self.told(len(chunk))
-
-    def _chunk(self) -> bytes:
-        self._next = asyncio.run_coroutine_threadsafe(self._following(), self.loop)
-        if self.cancelled:
-            self._next.cancel()
-        try:
-            return self._next.result()
-        except concurrent.futures.CancelledError:
-            raise RefusedError(self.tried, "cancelled") from None
-
-    async def _following(self) -> bytes:
-        return await anext(self._context, b"")
 
 
 class BuildOutput:

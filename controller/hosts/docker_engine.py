@@ -20,13 +20,16 @@ import docker.utils
 from controller.domain.errors import NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostState
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
+from controller.domain.ranges import Container
 from controller.domain.reference import DOCKER_IO, split_domain
 from controller.domain.space import Layers
 from controller.hosts import standin
 from controller.hosts.building import Build
 from controller.hosts.events import Events
 from controller.hosts.failures import told
-from controller.hosts.images import detail, host_images, layers_of, own_sizes, removal, store_kind
+from controller.hosts.images import detail, host_images, labelled, layers_of, own_sizes, removal, store_kind
+from controller.hosts.saving import Save
+from controller.hosts.sending import Load
 from controller.hosts.streams import QUICK, Client, Login, Pull, Push, Stream
 from controller.hosts.tunnel import Tunnel
 
@@ -168,6 +171,28 @@ class DockerHost:
         async with self._building:
             return await self._do(f"building {request.tag}", lambda client: build.run(client, login), build)
 
+    async def containers(self, label: str) -> tuple[Container, ...]:
+        """The running ones that have it."""
+        filters = {"label": [label], "status": ["running"]}
+        found = await self._do("looking for ranges", lambda client: client.containers(filters=filters))
+        return tuple(labelled(each, label.partition("=")[0]) for each in found)
+
+    @asynccontextmanager
+    async def save(self, image_id: str, limit: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The engine's archive of an image. One that is not read to its end is broken off."""
+        saving = Save(f"saving {_brief(image_id)} out of {self._name}", limit)
+        reading = asyncio.create_task(self._do(f"saving {_brief(image_id)}", lambda client: saving.run(client, image_id), saving))
+        try:
+            yield _until_empty(saving, reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def load(self, archive: AsyncIterator[bytes], advance: Advance) -> None:
+        """Load an archive; errors in the engine's stream raise, and those of its making. Cancelling ends it."""
+        load = Load(f"loading an image into {self._name}", archive, advance)
+        await self._do("loading an image", load.run, load)
+
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[str]]:
         """The engine's events of images and containers. The SDK ends a dead stream as if all were well; here its end is an error."""
@@ -217,10 +242,18 @@ class DockerHost:
             with told(f"{what} on host {self._name}", self._url):
                 return work(self._client(f"{what} on host {self._name}"))
 
-        job = (self._streams if stream else self._threads).submit(in_thread)
+        gone = UnreachableError(f"{what} on host {self._name}", "it is no host any more")
+        try:
+            job = (self._streams if stream else self._threads).submit(in_thread)
+        except RuntimeError:  # It was closed.
+            raise gone from None
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
+            if job.cancelled():
+                task = asyncio.current_task()
+                if task is None or not task.cancelling():  # Nobody cancelled this: the host was closed before its turn came.
+                    raise gone from None
             end = asyncio.gather(asyncio.wrap_future(job), return_exceptions=True)
             while not end.done():
                 if stream is not None:
@@ -266,6 +299,11 @@ def _config(tls: Tls, tried: str) -> docker.tls.TLSConfig:
             raise UnreachableError(tried, f"{file}: {error.strerror}", hint="see `tls` of this host") from None
     shown = (str(tls.cert), str(tls.key)) if tls.cert and tls.key else None
     return docker.tls.TLSConfig(client_cert=shown, ca_cert=str(tls.ca) if tls.ca else None, verify=True)
+
+
+async def _until_empty(saving: Save, reading: asyncio.Task[None]) -> AsyncIterator[bytes]:
+    while chunk := await _first(saving.chunk(), reading):
+        yield chunk
 
 
 async def _first(wanted: Coroutine[Any, Any, T], reading: asyncio.Task[None]) -> T:

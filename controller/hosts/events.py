@@ -12,8 +12,8 @@ from controller.hosts.streams import Client, Stream
 _MOST = 1000
 """Words that wait for their reader. More of them say no more: the reader lists everything again anyway."""
 
-_OF_CONTAINERS = {"create", "destroy", "commit"}
-"""What changes which images are in use; starting and stopping do not."""
+_OF_CONTAINERS = {"create", "destroy", "commit", "start", "die"}
+"""What changes which images are in use, or which containers run."""
 
 _OF_NO_CHANGE = {"push", "save"}
 

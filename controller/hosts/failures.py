@@ -14,8 +14,12 @@ from controller.domain.errors import DeniedError, NotFoundError, RefusedError, R
 
 _DENIED = re.compile(r"denied|unauthori[sz]ed|no basic auth|authentication required|forbidden", re.IGNORECASE)
 _SILENT = re.compile(
-    r"connection refused|timeout|timed out|no such host|no route|connection reset|unreachable|\bEOF\b|server misbehaving", re.IGNORECASE
+    r"connection refused|timeout|timed out|no such host|no route|connection reset|unreachable|\bEOF\b|server misbehaving"
+    r"|deadline exceeded|x509: |HTTP response to HTTPS client",
+    re.IGNORECASE,
 )
+_OF_A_REGISTRY = re.compile(r'\b(?:Get|Head|Post) "https?://')
+"""How an engine begins to tell what a registry answered it, or that it did not."""
 
 
 @contextmanager
@@ -46,6 +50,9 @@ def _answered(error: docker.errors.APIError, tried: str) -> RemoteError:
         case 401 | 403:
             return DeniedError(tried, answer)
         case status if status is not None and status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            told_first = in_stream(answer, tried)
+            if _OF_A_REGISTRY.search(answer) and not isinstance(told_first, RefusedError):
+                return told_first
             return RefusedError(tried, answer, retryable=True)
         case _:
             return RefusedError(tried, answer)

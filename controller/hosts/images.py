@@ -12,6 +12,7 @@ from typing import Any
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.ports import ImageDetail, Removal
+from controller.domain.ranges import Container
 from controller.domain.reference import Reference, is_digest, parse
 from controller.domain.space import Layer
 from controller.hosts import standin
@@ -79,6 +80,14 @@ def removal(said: Iterable[Mapping[str, str]]) -> Removal:
     """The answer to DELETE /images/{name}."""
     rows = list(said)
     return Removal(tuple(row["Untagged"] for row in rows if "Untagged" in row), tuple(row["Deleted"] for row in rows if "Deleted" in row))
+
+
+def labelled(said: Mapping[str, Any], key: str) -> Container:
+    """One of /containers/json: what its label says, and its addresses."""
+    networks = (said.get("NetworkSettings") or {}).get("Networks") or {}
+    addresses = ((str(name), str((each or {}).get("IPAddress") or (each or {}).get("GlobalIPv6Address") or "")) for name, each in networks.items())
+    label = str((said.get("Labels") or {}).get(key, ""))
+    return Container(str(said["Id"]), _container_name(said), label, tuple(sorted(pair for pair in addresses if pair[1])))
 
 
 def own_sizes(said: Mapping[str, Any]) -> dict[str, int]:

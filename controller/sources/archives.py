@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing, chosen
 from controller.domain.desired import ArchiveSource
-from controller.domain.ports import OpenArchive
+from controller.domain.ports import ArchiveWriter, OpenArchive
+from controller.sources.fed import Fed
 from controller.sources.files import STDIN, File, explained
 from controller.sources.laid import LaidArchive, in_file, in_folder
 from controller.sources.passing import PassedArchive
 from controller.sources.streams import form_of
 from controller.sources.workers import Workers
+from controller.sources.writing import written
 
 _REMEMBERED = 256
 _REMEMBERED_WHOLE, _SMALL = 32, 1 << 20
@@ -70,6 +72,20 @@ class ImageArchives:
             await workers.close()
             for close in closing:
                 close()
+
+    @asynccontextmanager
+    async def passing(self, what: str, chunks: AsyncIterator[bytes], packing: Packing) -> AsyncIterator[OpenArchive]:
+        """An archive that comes in chunks; at the end all of its threads are at rest."""
+        fed, workers = Fed(chunks), Workers()
+        try:
+            yield PassedArchive(what, fed, packing, workers)
+        finally:
+            fed.unwanted()
+            await workers.close()
+
+    def written(self, write: Callable[[ArchiveWriter], Awaitable[object]]) -> AsyncGenerator[bytes, None]:
+        """See writing.py."""
+        return written(write)
 
 
 async def _opened(

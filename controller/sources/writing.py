@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import stat
 import sys
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from controller.domain.errors import CorruptError, UsageError
+from controller.domain.ports import ArchiveWriter
 from controller.sources.tar import SECTOR
 from controller.sources.workers import finished
 
 _PART = ".part"
+_AHEAD = 2
+"""Chunks that wait for who takes them."""
+
 _WAKE = 0.2
 """Seconds after which a writer to a full pipe looks whether it is still wanted."""
 
@@ -64,6 +69,44 @@ class TarWriter:
                     left = left[os.write(self._fd, left) :]
                 except BlockingIOError:
                     select.select([], [self._fd], [], _WAKE)
+
+
+class _Passing(TarWriter):
+    """Writes for who takes the chunks, and waits for him."""
+
+    def __init__(self, chunks: asyncio.Queue[bytes]) -> None:
+        super().__init__(-1, "an archive")
+        self._chunks = chunks
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            await self._chunks.put(data)
+
+
+async def written(write: Callable[[ArchiveWriter], Awaitable[object]]) -> AsyncGenerator[bytes, None]:
+    """The chunks of what `write` writes; none is kept but those of the moment."""
+    chunks: asyncio.Queue[bytes] = asyncio.Queue(_AHEAD)
+
+    async def all_of_it() -> None:
+        writer = _Passing(chunks)
+        try:
+            await write(writer)
+            await writer.finish()
+        except asyncio.CancelledError:
+            raise  # Nobody takes anything any more.
+        except BaseException:
+            await chunks.put(b"")
+            raise
+        await chunks.put(b"")
+
+    writing = asyncio.create_task(all_of_it())
+    try:
+        while chunk := await chunks.get():
+            yield chunk
+        await writing
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
 
 
 @asynccontextmanager

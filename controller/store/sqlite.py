@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,12 @@ class SqliteStore:
         )  # fmt: skip
         self._write(f"INSERT INTO audit ({_AUDIT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608 - a constant
 
-    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
-        """The newest entries first: of one image, of one action, or all."""
-        asked = {"image": image, "action": action}
-        which = " AND ".join(f"{column} = ?" for column, value in asked.items() if value is not None) or "TRUE"
+    def history(self, image: str | None = None, limit: int = 100, *, actions: Collection[str] = ()) -> Sequence[AuditEntry]:
+        """The newest entries first: of one image or of all, of these actions or of all."""
+        asked = {"image": () if image is None else (image,), "action": tuple(actions)}
+        which = " AND ".join(f"{column} IN ({', '.join('?' * len(values))})" for column, values in asked.items() if values) or "TRUE"
         query = f"SELECT {_AUDIT} FROM audit WHERE {which} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
-        values = [value for value in asked.values() if value is not None]
+        values = [value for each in asked.values() for value in each]
         return [AuditEntry(*row) for row in self._rows(query, (*values, limit))]  # type: ignore[arg-type] # STRICT tables hold these types
 
     # What upstreams answered.

@@ -60,7 +60,7 @@ WHARFS = [
     ),
     (
         "hosts: [{name: a, engine: 'unix:///x', tls: {}}]",
-        "6:47: spec.hosts[0].tls: found tls for unix:///x; expected it beside an engine on tcp:// or https:// only",
+        "6:47: spec.hosts[0].tls: found tls for unix:///x; expected it beside an engine on tcp:// or https://, or discover",
     ),
     (
         "hosts: [{name: a, engine: 'tcp://x:1', tls: {keyFile: x}}]",
@@ -78,7 +78,7 @@ WHARFS = [
     ),
     (
         "hosts: [{name: a, engine: env, grace_period: 10m}]",
-        "6:34: spec.hosts[0].grace_period: found the unknown field 'grace_period'; expected one of name, engine, tls, discover, registryAddress, adopt, absent, keep, present, gracePeriod, onConflict; did you mean 'gracePeriod'?",
+        "6:34: spec.hosts[0].grace_period: found the unknown field 'grace_period'; expected one of name, engine, tls, discover, range, registryAddress, adopt, absent, keep, present, gracePeriod, onConflict; did you mean 'gracePeriod'?",
     ),
 ]
 

@@ -16,11 +16,13 @@ from controller.domain.errors import MovedError, RefusedError, UnreachableError,
 from controller.domain.oci import OCI_INDEX, parse_manifest
 from controller.domain.ports import Host, Store
 from controller.domain.reference import Reference, Target, parse
+from controller.engine.loading import Loader
 from controller.engine.manifests import Manifests
 from controller.engine.pulling import Puller
 from controller.engine.push import Pusher
 from controller.hosts.docker_engine import DockerHost
 from controller.registry.client import RegistryClient
+from controller.sources.archives import ImageArchives
 from tests.support.builders import ADDRESS
 from tests.support.memory import MemoryHost, MemoryRegistry
 from tests.support.memory_store import MemoryStore
@@ -44,7 +46,7 @@ class Yard:
         seen = digest or (await self.registry.resolve(KALI.repository, KALI.tag)).digest
         action = Pull(target=KALI, sets=(), reason=Reason.MISSING, message="", host="local", tag=tag, digest=seen)
         state = await self.host.look()
-        puller = Puller(self.registry, self.store, Manifests())
+        puller = Puller(self.registry, self.store, Manifests(), Loader(self.registry, ImageArchives()))
         return await puller.pull(action, self.host, state.engine_id, state.store, self.address, lambda _: None)
 
     async def recover(self) -> None:

@@ -31,7 +31,7 @@ class Worlds:
         self.upstream = MemoryRegistry("docker.io", self._maybe)
         self.hosts = {name: MemoryHost(name, [self.registry], self._maybe) for name in ("one", "two")}
         self.store, self.contexts = MemoryStore(), MemoryContexts()
-        self._world = World(self.registry, lambda _: (self.upstream,), self.hosts, NoArchives(), self.contexts, self.store, lambda: self.now)
+        self._world = World(self.registry, lambda _: (self.upstream,), {**self.hosts}, NoArchives(), self.contexts, self.store, lambda: self.now)
         self.reconciler = Reconciler(self._world, actor="test")
 
     def _maybe(self, operation: str) -> None:

@@ -379,7 +379,7 @@ async def test_each_pull_from_the_internet_is_recorded(quay: Quay) -> None:
         quay.upstream.always.clear()
         await pull(registry, "library/nginx", "1")
         await until(lambda: len(quay.kept) > 1)
-    kept, failed = quay.store.history(action=PULL_THROUGH)
+    kept, failed = quay.store.history(actions={PULL_THROUGH})
     assert (kept.image, kept.after, kept.host, kept.actor, kept.error) == (f"{NGINX}:1", published.digest, "127.0.0.1", "gateway", "")
     assert kept.bytes == sum(blob.size for blob in published.blobs)
     assert (failed.after, "403" in failed.error) == ("", True)

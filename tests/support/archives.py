@@ -33,6 +33,12 @@ def tar_of(members: Mapping[str, bytes] | Iterable[tuple[str, bytes]], links: Ma
     return out.getvalue()
 
 
+def members_of(data: bytes) -> dict[str, bytes]:
+    """The files of a tar."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {info.name: found.read() for info in tar if (found := tar.extractfile(info)) is not None}
+
+
 def layer(word: str, size: int = 3000) -> bytes:
     """A layer's plain tar."""
     return tar_of({f"etc/{word}": (word.encode() * size)[:size]})

@@ -17,8 +17,10 @@ from controller.domain.errors import CorruptError, MovedError, NotFoundError, Re
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
+from controller.domain.ranges import Container
 from controller.domain.reference import HELD_PREFIX, Reference, is_digest, parse
 from controller.domain.space import Layer, Layers
+from tests.support.archives import members_of, tar_of
 
 Fault = Callable[[str], None]
 
@@ -229,7 +231,7 @@ class _Image:
 
 
 class MemoryHost:
-    """A Docker Engine with the classic image store. Tags are canonical names."""
+    """A Docker Engine with the classic image store. Tags are canonical names. `labelled` are its running containers, with their labels."""
 
     def __init__(self, name: str = "local", registries: Iterable[MemoryRegistry] = (), fault: Fault = no_fault) -> None:
         self._name = name
@@ -237,6 +239,7 @@ class MemoryHost:
         self.fault = fault
         self.images: dict[str, _Image] = {}
         self._hearing: list[Callable[[str], object]] = []
+        self.labelled: list[tuple[dict[str, str], Container]] = []
 
     @property
     def name(self) -> str:
@@ -386,6 +389,39 @@ class MemoryHost:
         image.digests.add(f"{name.domain}/{name.repository}@{manifest.digest}")
         if name.tag:
             self._name_it(image, str(name))
+
+    async def containers(self, label: str) -> list[Container]:
+        self.fault("containers")
+        key, equals, value = label.partition("=")
+        return [each for labels, each in self.labelled if key in labels and (not equals or labels[key] == value)]
+
+    @asynccontextmanager
+    async def save(self, image_id: str, limit: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """As `docker save` of one Id does it: without a name."""
+        self.fault("save")
+        image = self.images[self._id_of(image_id)]
+        layers = {f"{digest_of(layer)[7:]}/layer.tar": layer for layer in image.layers}
+        config = f"{digest_of(image.config)[7:]}.json"
+        listed = [{"Config": config, "RepoTags": None, "Layers": list(layers)}]
+        saved = tar_of({config: image.config, **layers, "manifest.json": json.dumps(listed).encode()})
+        if len(saved) > limit:
+            raise CorruptError(f"saving {image_id}", f"more than {limit} bytes")
+        yield _once(saved)
+
+    async def load(self, archive: AsyncIterator[bytes], advance: Advance) -> None:
+        self.fault("load")
+        data = b""
+        async for chunk in archive:
+            advance(len(chunk))
+            data += chunk
+        self.fault("load image")
+        members = members_of(data)
+        (entry,) = json.loads(members["manifest.json"])
+        config = members[entry["Config"]]
+        layers = [members[name].removeprefix(packed(b"")) for name in entry["Layers"]]
+        image = self.images.setdefault(digest_of(config), _Image(config, layers))
+        for name in entry["RepoTags"] or ():
+            self._name_it(image, str(parse(name)))
 
     async def build(self, request: BuildRequest, context: AsyncIterator[bytes], advance: Advance) -> str:
         """The tar is the image's one layer."""

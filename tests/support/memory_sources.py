@@ -11,10 +11,11 @@ from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.errors import NotFoundError
 from controller.domain.oci import digest_of
 from controller.domain.ports import BuildContext, OpenArchive
+from controller.sources.archives import ImageArchives
 
 
-class NoArchives:
-    """A machine without archives."""
+class NoArchives(ImageArchives):
+    """A machine without archives; those that pass are read and written as ever."""
 
     async def look(self, source: ArchiveSource) -> ArchivedImage:
         raise NotFoundError(f"reading {source.path}", "no such file")

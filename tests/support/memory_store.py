@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,8 +64,8 @@ class MemoryStore:
     def record(self, entry: AuditEntry) -> None:
         self._audit.append(entry)
 
-    def history(self, image: str | None = None, limit: int = 100, *, action: str | None = None) -> Sequence[AuditEntry]:
-        return [entry for entry in reversed(self._audit) if image in {None, entry.image} and action in {None, entry.action}][:limit]
+    def history(self, image: str | None = None, limit: int = 100, *, actions: Collection[str] = ()) -> Sequence[AuditEntry]:
+        return [entry for entry in reversed(self._audit) if image in {None, entry.image} and (not actions or entry.action in actions)][:limit]
 
     def set_error(self, target: Target, error: str, at: float) -> None:  # noqa: ARG002 - the time is kept for people
         self._errors[target] = error
