@@ -21,15 +21,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a host is connected to again: doubled each time, between these two."""
 
 Listing = Callable[[str], Awaitable[Fact[HostState]]]
-Told = Callable[[str, frozenset[Reference]], None]
+Told = Callable[[str, frozenset[Reference], bool], None]
 Stirred = Callable[[str], None]
 
 
 class HostWatch:
     """Keeps the facts of all hosts, which come and go.
 
-    `listing` looks at one host; `told` hears a host's name and the names there that changed their meaning or use, `stirred` its name when other
-    containers may run there than before.
+    `listing` looks at one host; `told` hears a host's name, the names there that changed their meaning or use, and whether it did not answer before;
+    `stirred` a host's name when other containers may run there than before.
     """
 
     def __init__(self, hosts: Mapping[str, Host], listing: Listing, told: Told, stirred: Stirred = lambda _: None) -> None:
@@ -86,9 +86,9 @@ class HostWatch:
         async with self._looking.setdefault(name, asyncio.Lock()):
             before, after = self._facts.get(name), await self._listing(name)
             self._facts[name] = after
-        changed = _changed(before, after)
-        if changed:
-            self._told(name, changed)
+        changed, anew = _changed(before, after), isinstance(after, Present) and not isinstance(before, Present)
+        if changed or anew:
+            self._told(name, changed, anew)
 
     async def _follow(self, name: str, changes: AsyncIterator[str]) -> None:
         """List once connected, as what happened before was told to nobody; then after each change. Raises RemoteError when the stream ends."""

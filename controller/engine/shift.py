@@ -154,12 +154,12 @@ class Shift:
             if row.until is not None and row.target is not None:
                 self._queue.add(row.target, after=max(0.0, row.until - now))
 
-    def _changed_on(self, host: str, names: frozenset[Reference]) -> None:
-        """An engine told that these names mean something else now: what they map to is due at once."""
+    def _changed_on(self, host: str, names: frozenset[Reference], anew: bool) -> None:  # noqa: FBT001 - HostWatch's
+        """An engine told that these names mean something else now, or answers anew: what they, or its `present`, map to is due at once."""
         where = next((each for each in self._expanded.hosts if each.name == host), None)
         if where is None:
             return  # A range that the next look will find, or found gone.
-        targets = {self._expanded.place_of(where, name) for name in names if name.tag}
+        targets = {self._expanded.place_of(where, name) for name in (*names, *(where.present if anew else ())) if name.tag}
         self._known |= targets
         for target in targets:
             self._queue.add(target)

@@ -19,6 +19,7 @@ from controller.engine.apply import Outcome
 from controller.engine.reconcile import Look, Pass, Reconciler
 from controller.registry.client import RegistryClient
 from controller.wiring import locked, open_world, read
+from tests.support.archives import layer, oci_image
 from tests.support.memory import config_of, image_manifest
 from tests.support.servers import EngineServer, RegistryServer, build_image
 
@@ -150,6 +151,16 @@ async def publish(server: Reachable, repository: str, tag: str, *, platforms: It
         index = parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}, indent=3).encode())
         await registry.put_manifest(repository, tag, index)
         return index
+
+
+async def release(server: RegistryServer, repository: str, tag: str) -> Manifest:
+    """An image of random content that an engine can pull; what was written."""
+    manifest, members = oci_image([layer(os.urandom(8).hex())])
+    async with client(server) as registry:
+        for blob in manifest.blobs:
+            await registry.write_blob(repository, blob, _once(members[f"blobs/sha256/{blob.digest[7:]}"]))
+        await registry.put_manifest(repository, tag, manifest)
+    return manifest
 
 
 def _described(child: Manifest, platform: str) -> Mapping[str, Any]:

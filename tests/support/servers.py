@@ -69,11 +69,14 @@ class Server:
 
 
 class RegistryServer(Server):
-    """CNCF Distribution (`docker-registry serve`). `extra` is merged into its configuration."""
+    """CNCF Distribution (`docker-registry serve`). `extra` is merged into its configuration; `host` is the address of this machine to listen at."""
 
-    def __init__(self, home: Path, port: int = 0, extra: dict[str, Any] | None = None, binary: str = "docker-registry") -> None:
+    def __init__(
+        self, home: Path, port: int = 0, extra: dict[str, Any] | None = None, binary: str = "docker-registry", host: str = "127.0.0.1"
+    ) -> None:
         super().__init__(home)
         self.port = port or free_port()
+        self.host = host
         self.binary = binary
         self.config = home / "config.yml"
         self.config.write_text(
@@ -83,7 +86,7 @@ class RegistryServer(Server):
                         "version": 0.1,
                         "log": {"level": "warn", "accesslog": {"disabled": True}},
                         "storage": {"filesystem": {"rootdirectory": str(home / "data")}, "delete": {"enabled": True}},
-                        "http": {"addr": f"127.0.0.1:{self.port}"},
+                        "http": {"addr": f"{host}:{self.port}"},
                     },
                     extra or {},
                 )
@@ -108,7 +111,7 @@ class RegistryServer(Server):
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -200,7 +203,7 @@ class EngineServer(Server):
 
     def client(self, timeout: int = 120) -> Any:
         """A docker SDK client; use it with `with contextlib.closing(...)` or close it."""
-        return _ClosingClient(base_url=self.url, timeout=timeout)
+        return ClosingClient(base_url=self.url, timeout=timeout)
 
     def clear(self) -> None:
         """Remove every container and image of this engine, which is the test's own."""
@@ -250,7 +253,9 @@ def another_engine(home: Path) -> EngineServer:
     return EngineServer(home, settings={"deprecated-key-path": str(home / "key.json")} if " 20.10." in said else None)
 
 
-class _ClosingClient(docker.DockerClient):
+class ClosingClient(docker.DockerClient):
+    """One for a `with`."""
+
     def __enter__(self) -> Self:
         return self
 
