@@ -108,7 +108,7 @@ def dind(engine: EngineServer, label: str, *options: str) -> Iterator[Dind]:
     with engine.client() as client:
         container = client.containers.run(
             IMAGE, [*_COMMAND, *options], detach=True, labels={LABEL: label}, cap_add=["SYS_ADMIN", "NET_ADMIN"], security_opt=["seccomp=unconfined"],
-            volumes=["/var/lib/docker"],
+            volumes=["/var/lib/docker"], dns=["127.0.0.1"],
         )  # fmt: skip
         found = Dind(container)
         try:
