@@ -192,7 +192,8 @@ class Desired:
 
     `addresses` are all the names of the registry; `sets` every set's name, empty ones too; `upstreams` the only domains that are ever contacted;
     what is under those of them that are `private` is not given to everyone who asks the gateway.
-    `groups` are ranges that have to be looked for; `others` what was found and is none, or can't be looked at, which holds nothing else up.
+    `groups` are ranges that are looked for; once they are `discovered`, they are among the hosts, and `others` is what was found and is none, or
+    can't be looked at, which holds nothing else up.
     """
 
     wharf: str
@@ -203,6 +204,7 @@ class Desired:
     groups: tuple[RangeGroup, ...] = ()
     rules: tuple[TagRule, ...] = ()
     deferred: tuple[Deferred, ...] = ()
+    discovered: bool = False
     others: tuple[Deferred, ...] = ()
     upstreams: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
@@ -222,6 +224,11 @@ class Desired:
         for image in self.images:
             grouped.setdefault(image.target, []).append(image)
         return {target: tuple(images) for target, images in grouped.items()}
+
+    @property
+    def places_to_be(self) -> tuple[DesiredHost, ...]:
+        """The hosts, and how the ranges of each group are, of which there may be none at this moment."""
+        return (*self.hosts, *(group.like for group in self.groups))
 
     @cached_property
     def _by_host_name(self) -> dict[Reference, Target]:

@@ -116,14 +116,19 @@ class Dispatch:
 
     @cached_property
     def _namespaces(self) -> frozenset[str]:
-        patterns = {text.partition(":")[0].removeprefix("docker.io/") for host in self.desired.hosts for text in host.adopt.texts}
+        patterns = {text.partition(":")[0].removeprefix("docker.io/") for text in self._adopts}
         literal = {text for text in patterns if not re.search(r"[*?]", text)}
         return frozenset(_namespace(name) for name in self._listed | literal) - {"", "library"}
 
     @cached_property
     def _adopted(self) -> re.Pattern[str]:
         """All that a host adopts, whatever its tag."""
-        return _any_of(pattern_expression(_without_tag(text)) for host in self.desired.hosts for text in host.adopt.texts)
+        return _any_of(pattern_expression(_without_tag(text)) for text in self._adopts)
+
+    @property
+    def _adopts(self) -> list[str]:
+        """What a range adopts becomes nobody else's name, so it reserves none."""
+        return [text for host in self.desired.hosts if not host.range for text in host.adopt.texts]
 
     def _of_upstream(self, repository: str) -> bool:
         return repository.partition("/")[0] in self._domains

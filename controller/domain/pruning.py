@@ -83,7 +83,7 @@ def _named(case: Case) -> bool:
     if any(_would_choose(case, rule) for rule in case.desired.rules if rule.repository.registry_repository == case.target.repository):
         return True
     names = tuple(_could_be_called(case.desired, case.target))
-    return any(host.adopt.matches(*names) or not host.present.isdisjoint(names) for host in case.desired.hosts)
+    return any((not host.range and host.adopt.matches(*names)) or not host.present.isdisjoint(names) for host in case.desired.places_to_be)
 
 
 def _would_choose(case: Case, rule: TagRule) -> bool:

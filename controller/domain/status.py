@@ -110,7 +110,6 @@ def assess(
 
 def _noted(desired: Desired, sets: Iterable[SetStatus], given: Mapping[tuple[str, str], str]) -> tuple[SetStatus, ...]:
     """With what is to be said of the hosts that have an image."""
-
     places = {image.name: str(image.target) for image in desired.images}
 
     def noted(image: ImageStatus) -> ImageStatus:

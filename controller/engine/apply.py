@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol, assert_never
@@ -110,9 +111,14 @@ class Applier:
             tasks = [group.create_task(self._image(this, actions, slots)) for actions in images]
         return tuple(outcome for task in tasks for outcome in task.result())
 
-    async def _image(self, this: _Pass, actions: Iterable[Action], slots: asyncio.Semaphore) -> list[Outcome]:
+    def _turn(self, actions: Sequence[Action]) -> AbstractAsyncContextManager[object]:
+        """Of one range one image is saved at a time; who waits for that takes no slot."""
+        saved = next((action for action in actions if isinstance(action, Save)), None)
+        return nullcontext() if saved is None else self._busy.setdefault(f"saving {saved.host}", asyncio.Lock())
+
+    async def _image(self, this: _Pass, actions: Sequence[Action], slots: asyncio.Semaphore) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        async with slots:
+        async with self._turn(actions), slots:
             for action in actions:
                 failed = next((o for o in outcomes if o.error and isinstance(o.action, BRINGS)), None)
                 if failed is not None and _waits(action):
@@ -176,7 +182,7 @@ class Applier:
                 is_range = any(host.range for host in this.desired.hosts if host.name == action.host)
                 return await self._puller.pull(action, *self._place(this, action.host), advance, instead if is_range else None)
             case Save():
-                return await self._saver.save(action, self._world.host(action.host), _state(this.seen, action.host), advance)
+                return await self._saver.save(action, self._world.host(action.host), advance)
             case _:
                 assert_never(action)
 

@@ -26,7 +26,7 @@ class Discovery:
 
     async def expand(self, desired: Desired) -> Desired:
         """The same with the ranges that there are now as hosts. Those of a host that does not answer are kept, and not known (law 2)."""
-        if not desired.groups:
+        if not desired.groups or desired.discovered:
             return desired
         async with asyncio.TaskGroup() as group:
             asking = [(each, group.create_task(self._containers(each))) for each in desired.groups]
@@ -49,7 +49,7 @@ class Discovery:
             taken |= {host.range for host in hosts}
         self.complete = len(deferred) == len(desired.deferred)
         await self._keep(hosts)
-        return replace(desired, hosts=(*desired.hosts, *hosts), groups=(), deferred=tuple(deferred), others=tuple(others))
+        return replace(desired, hosts=(*desired.hosts, *hosts), discovered=True, deferred=tuple(deferred), others=tuple(others))
 
     async def _containers(self, group: RangeGroup) -> Sequence[Container] | str:
         try:

@@ -15,6 +15,7 @@ from controller.domain.actions import HeldBack, Reason
 from controller.domain.errors import RemoteError
 from controller.domain.observation import Unknown
 from controller.domain.ports import Messenger
+from controller.domain.ranges import is_found
 from controller.domain.reference import Target
 from controller.domain.spec import Trouble
 from controller.engine.reconcile import Look, Worked
@@ -89,10 +90,11 @@ class Notices:
         if look.seen.registry_error:
             self._set(Trouble.UNREACHABLE, {"the registry": look.seen.registry_error}, {"the registry"})
             return  # Nothing else is known now.
-        hosts = {f"host {name}": fact.why for name, fact in look.seen.hosts.items() if isinstance(fact, Unknown)}
+        # Ranges that were found come and go, and what their people do to them is no trouble of ours.
+        hosts = {f"host {name}": fact.why for name, fact in look.seen.hosts.items() if isinstance(fact, Unknown) and not is_found(name)}
         self._set(Trouble.UNREACHABLE, hosts)
         self._set(Trouble.NEEDS_PERSON, _held(look.plan.held_back))
-        asked = {str(target) for target in look.seen.registry}
+        asked = {str(target) for target in (*look.seen.registry, *(action.target for action in look.plan.actions))}
         self._set(Trouble.FAILURE, {}, {key.subject for key in self._now if key.kind is Trouble.FAILURE} - asked)
 
     def worked(self, target: Target, worked: Worked) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from controller.domain.desired import Desired
 from controller.domain.errors import DeniedError, NotFoundError, RemoteError, UnreachableError
@@ -19,6 +20,9 @@ from controller.engine.world import World
 _AT_ONCE = 16
 _REMEMBERED = 10_000
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
@@ -31,17 +35,19 @@ class _Asking:
 
 
 class Noticer:
-    """Asks the registry, then upstreams. With `remember` what the registry was seen to have is not asked for again within `refresh`."""
+    """Asks the registry, then upstreams. With `remember` neither is asked again within `refresh` for what the one has or the others have not."""
 
     def __init__(self, world: World, manifests: Manifests, *, remember: bool = False) -> None:
         self._world = world
         self._manifests = manifests
         self._remember = remember
         self._shown: OrderedDict[tuple[Target, str], tuple[Shown, float]] = OrderedDict()
+        self._denied: OrderedDict[Reference, float] = OrderedDict()
 
     def forget_all(self) -> None:
         """The next look asks for everything."""
         self._shown.clear()
+        self._denied.clear()
 
     async def facts(
         self, desired: Desired, hosts: Mapping[str, Fact[HostState]], now: float, only: Target | None
@@ -63,6 +69,9 @@ class Noticer:
         return found
 
     async def _where(self, asking: _Asking, stray: Stray) -> Whereabouts:
+        known = self._remembered(asking, stray.own, stray)
+        if known is not None:
+            return known
         shared = asking.shared.get((stray.target, stray.image.id))
         if shared is None:
             shared = asking.shared[stray.target, stray.image.id] = await self._anywhere(asking, stray)
@@ -85,10 +94,9 @@ class Noticer:
 
     async def _kept(self, asking: _Asking, stray: Stray, place: Target) -> Shown | None:
         """Whether that place of the registry means the range's image."""
-        key = (place, stray.image.id)
-        known = self._shown.get(key)
-        if self._remember and known is not None and 0 <= asking.now - known[1] < asking.desired.refresh:
-            return known[0]
+        known = self._remembered(asking, place, stray)
+        if known is not None:
+            return known
         registry = self._world.registry
         try:
             found = await registry.resolve(place.repository, place.tag)
@@ -99,10 +107,16 @@ class Noticer:
             return None
         if not held.means(stray.image, stray.store):
             return None
-        self._shown[key] = Shown(place, found.digest), asking.now
-        while len(self._shown) > _REMEMBERED:
-            self._shown.popitem(last=False)
-        return Shown(place, found.digest)
+        shown = Shown(place, found.digest)
+        _keep(self._shown, (place, stray.image.id), (shown, asking.now))
+        return shown
+
+    def _remembered(self, asking: _Asking, place: Target, stray: Stray) -> Shown | None:
+        known = self._shown.get((place, stray.image.id))
+        return known[0] if known is not None and self._still(asking, known[1]) else None
+
+    def _still(self, asking: _Asking, at: float) -> bool:
+        return self._remember and 0 <= asking.now - at < asking.desired.refresh
 
     async def _there(self, place: Target) -> str:
         try:
@@ -112,6 +126,8 @@ class Noticer:
 
     async def _confirmed(self, asking: _Asking, stray: Stray, source: Reference) -> Confirmed | Unknown | None:
         """Whether an upstream has this digest; None when all of those that may be asked say that it has not, or not for us."""
+        if source in self._denied and self._still(asking, self._denied[source]):
+            return None
         if source.domain in asking.silent:
             return Unknown(asking.silent[source.domain], asking.now)
         failed: RemoteError | None = None
@@ -128,7 +144,16 @@ class Noticer:
                     asking.silent[source.domain] = str(error)
             else:
                 return Confirmed(source, content_size(whole), tagged, await self._there(stray.target))
-        return Unknown(str(failed), asking.now) if failed else None
+        if failed is not None:
+            return Unknown(str(failed), asking.now)
+        _keep(self._denied, source, asking.now)
+        return None
+
+
+def _keep(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 async def _means(upstream: Registry, name: Reference) -> bool:
@@ -155,9 +180,7 @@ class RangeRecord:
             where = seen.strays.get(stray.key)
             if not isinstance(where, Shown) or not stray.pulled or (stray.host.name, where.digest) in self._told:
                 continue
-            self._told[stray.host.name, where.digest] = None
-            while len(self._told) > _REMEMBERED:
-                self._told.popitem(last=False)
+            _keep(self._told, (stray.host.name, where.digest), None)
             image, host = str(where.place), stray.host.name
             trail = self._world.store.history(image, actions={PULL_THROUGH, RANGE_PULL})
             if not any((entry.host, entry.after, entry.error) == (host, where.digest, "") for entry in trail):

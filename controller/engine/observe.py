@@ -228,7 +228,7 @@ class Observer:
         by_target: dict[Target, list[HostCopy]] = {}
         for copy in copies:
             by_target.setdefault(copy.target, []).append(copy)
-        present = {desired.place_of(host, name) for host in desired.hosts for name in host.present}
+        present = {desired.place_of(host, name) for host in desired.places_to_be for name in host.present}
         targets = {*desired.by_target, *by_target, *present, *ours} if only is None else {only}
         if down:
             return {target: Unknown(down, now) for target in targets}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.domain.actions import HeldBack, Plan, Reason
 from controller.domain.desired import Desired
 from controller.domain.observation import Present
-from controller.domain.ranges import own_place
+from controller.domain.ranges import is_own, own_place
 from controller.domain.reference import Reference, Target
 from controller.engine.apply import Progress
 from controller.engine.hostwatch import HostWatch
@@ -61,6 +62,8 @@ class Shift:
         self._reports = reports
         self._allow_deletes = allow_deletes
         self._queue: WorkQueue[Target] = WorkQueue()
+        self._strays: WorkQueue[Target] = WorkQueue()
+        self._saving: set[str] = set()
         self._capped: frozenset[Target] = frozenset()
         self._known: set[Target] = set()
         self._pruned: frozenset[Target] = frozenset()
@@ -80,7 +83,8 @@ class Shift:
             watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
-                    workers.create_task(self._work())
+                    workers.create_task(self._work(self._queue))
+                    workers.create_task(self._notice())
             self._group = None
             self._watch.leave()
             for each in watching:
@@ -89,6 +93,7 @@ class Shift:
     def close(self) -> None:
         """Take no further image."""
         self._queue.close()
+        self._strays.close()
         self._looked.set()
 
     def ask(self, desired: Desired) -> None:
@@ -99,7 +104,8 @@ class Shift:
     def standing(self) -> Standing:
         """How it stands now."""
         hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
-        return Standing(self._queue.depths(), {name: isinstance(fact, Present) for name, fact in hosts.items()})
+        depths = Counter(self._queue.depths()) + Counter(self._strays.depths())
+        return Standing({state: depths[state] for state in self._queue.depths()}, {name: isinstance(fact, Present) for name, fact in hosts.items()})
 
     def hint(self, repository: str, tag: str = "") -> None:
         """Somebody says that this tag of the registry changed, or without one any of the repository: what is our business is looked at (law 3)."""
@@ -138,21 +144,25 @@ class Shift:
 
     def _retries(self) -> dict[Target, float]:
         now = self._reconciler.clock()
-        return {target: now + left for target, left in self._queue.waiting().items()}
+        return {target: now + left for queue in (self._queue, self._strays) for target, left in queue.waiting().items()}
 
     def _due(self, targets: Iterable[Target]) -> None:
         """Those that failed keep their pause."""
-        failed = self._queue.waiting()
         for target in targets:
-            if target not in failed:
-                self._queue.add(target)
+            queue = self._queue_of(target)
+            if target not in queue.waiting():
+                queue.add(target)
+
+    def _queue_of(self, target: Target) -> WorkQueue[Target]:
+        """What only ranges vouch for has a queue of its own: their engines may be as slow as they like, and hold up nobody else."""
+        return self._strays if is_own(target.repository) else self._queue
 
     def _come_back(self, held: Iterable[HeldBack]) -> None:
         """When a reason to wait ends, the image is due."""
         now = self._reconciler.clock()
         for row in held:
             if row.until is not None and row.target is not None:
-                self._queue.add(row.target, after=max(0.0, row.until - now))
+                self._queue_of(row.target).add(row.target, after=max(0.0, row.until - now))
 
     def _changed_on(self, host: str, names: frozenset[Reference], anew: bool) -> None:  # noqa: FBT001 - HostWatch's
         """An engine told that these names mean something else now, or answers anew: what they, or its `present`, map to is due at once."""
@@ -164,34 +174,55 @@ class Shift:
         for target in targets:
             self._queue.add(target)
         for name in names if where.range else ():
-            self._queue.add(own_place(where.range, name, self._expanded.addresses), after=NOTICES)
+            self._strays.add(own_place(where.range, name, self._expanded.addresses), after=NOTICES)
 
     def _stirred_on(self, host: str) -> None:
         """Containers were started or ended on a host: where ranges are looked for, others may be there now."""
         if any(group.on == host for group in self._desired.groups):
             self._reports.stirred()
 
-    async def _work(self) -> None:
+    async def _work(self, queue: WorkQueue[Target]) -> None:
         await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.
         while True:
             try:
-                target = await self._queue.next()
+                target = await queue.next()
             except ClosedError:
                 return
-            hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
-            delete, prune = target not in self._capped, target in self._pruned
-            worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=delete, prune=prune)
-            for host in sorted({outcome.action.host for outcome in worked.outcomes} - {""}):
-                await self._watch.look(host)  # What was changed there is known before the image can be due again; events may be late.
-            self._end(target, worked)
+            await self._work_on(queue, target)
 
-    def _end(self, target: Target, worked: Worked) -> None:
+    async def _notice(self) -> None:
+        """As _work(), for one range one image at a time."""
+        await self._looked.wait()
+        while True:
+            try:
+                target = await self._strays.next()
+            except ClosedError:
+                return
+            range_id = target.repository.split("/")[1]
+            if range_id in self._saving:
+                self._strays.done(target, again=NOTICES)
+                continue
+            self._saving.add(range_id)
+            try:
+                await self._work_on(self._strays, target)
+            finally:
+                self._saving.discard(range_id)
+
+    async def _work_on(self, queue: WorkQueue[Target], target: Target) -> None:
+        hosts = self._watch.facts((host.name for host in self._expanded.hosts), self._reconciler.clock())
+        delete, prune = target not in self._capped, target in self._pruned
+        worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=delete, prune=prune)
+        for host in sorted({outcome.action.host for outcome in worked.outcomes} - {""}):
+            await self._watch.look(host)  # What was changed there is known before the image can be due again; events may be late.
+        self._end(queue, target, worked)
+
+    def _end(self, queue: WorkQueue[Target], target: Target, worked: Worked) -> None:
         """When it is due again: after a failure or without an answer later and later, else when a reason to wait ends."""
         self._reports.worked(target, worked)
         if any(outcome.error for outcome in worked.outcomes) or _unknown(worked.plan):
-            self._queue.failed(target, max((outcome.wait for outcome in worked.outcomes), default=0.0))
+            queue.failed(target)
         else:
-            took = self._queue.done(target)
+            took = queue.done(target)
             if worked.outcomes:
                 self._reports.took(took)
             self._come_back(worked.plan.held_back)

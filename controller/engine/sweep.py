@@ -161,7 +161,7 @@ def _target(entry: AuditEntry) -> Target:
 
 def _places(desired: Desired) -> set[Target]:
     """Where the files say that an image is."""
-    present = {desired.place_of(host, name) for host in desired.hosts for name in host.present}
+    present = {desired.place_of(host, name) for host in desired.places_to_be for name in host.present}
     return present | {image.target for image in desired.images if image.ensure is Ensure.PRESENT}
 
 
