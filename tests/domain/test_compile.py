@@ -38,6 +38,15 @@ CONTRADICTIONS = {
         (wharf(), image_set("{name: 'a:1', source: {build: {context: a, on: nowhere}}}")),
         "'nowhere'; expected a host of the Wharf",
     ),
+    "ranges of a host that is a range": (
+        (wharf("hosts: [{name: a, engine: env, range: true}, {name: b, discover: {on: a, label: x}}]"),),
+        "'a'; expected a host with an engine of its own that is no range: there is none",
+    ),
+    "a build on a range": (
+        (wharf("hosts: [{name: a, engine: env, range: true}]"), image_set("{name: 'a:1', source: {build: {context: a, on: a}}}")),
+        "'a'; expected a host with an engine of its own that is no range",
+    ),
+    "a range whose name is no id": ((wharf("hosts: [{name: a..b, engine: env, range: true}]"),), "'a..b'; expected as the name of a range"),
     "one image from two sources": (
         (wharf(), image_set("{name: 'a:1', source: {registry: 'quay.io/a/b:1'}}", "{name: 'a:1', source: {registry: 'quay.io/c/d:1'}}")),
         "'a:1' with another source than at",
@@ -92,3 +101,19 @@ def test_the_same_entry_in_two_sets_is_one_image(tmp_path: Path) -> None:
     desired = _compiled(tmp_path, wharf(), image_set("{name: 'a:1'}"), image_set("{name: 'a:1'}").replace("name: default", "name: other"))
     assert len(desired.sets) == 2
     assert desired.sets_of(Target("a", "1")) == desired.sets
+
+
+def test_ranges(tmp_path: Path) -> None:
+    """Nothing must leave one unless it says so, and `port` follows `tls`; a static one has its name for its id."""
+    found = _compiled(
+        tmp_path,
+        wharf(
+            "hosts: [{name: a, engine: env}, {name: b, engine: 'tcp://b:2375', range: true}, {name: c, discover: {on: a, label: x}, tls: {},"
+            " registryAddress: '172.30.0.16:5000', present: ['cyroid/kali:1']}]"
+        ),
+    )
+    assert [(host.name, host.range, host.evicts) for host in found.hosts] == [("a", "", True), ("b", "b", False)]
+    (group,) = found.groups
+    assert (group.name, group.on, group.label, group.port, group.network) == ("c", "a", "x", 2376, "")
+    assert (group.like.present, group.like.evicts) == (frozenset({parse("cyroid/kali:1")}), False)
+    assert "172.30.0.16:5000" in found.addresses

@@ -13,6 +13,7 @@ from controller.domain.observation import (
     Absent,
     Confirmed,
     Fact,
+    Held,
     HostImage,
     HostState,
     Observation,
@@ -164,8 +165,8 @@ def test_a_range_gives_no_shared_name() -> None:
     asked = desired([image("cyroid/kali:1")], hosts=[lab(), host(adopt=["cyroid/**"])])
     kali = on_host("evil", "cyroid/kali:1", "cyroid/web:1")
     hosts = {"lab": Present(engine(kali), NOW), "local": Present(engine(engine_id="other"), NOW)}
-    absent = {Target("cyroid/kali", "1"): Unknown("no answer", NOW)}
-    assert make_plan(asked, Observation(NOW, hosts=hosts, registry=absent)).actions == ()
+    nothing: dict[Target, Fact[Held]] = {Target("cyroid/kali", "1"): Absent(NOW), Target("cyroid/web", "1"): Absent(NOW)}
+    assert make_plan(asked, Observation(NOW, hosts=hosts, registry=nothing)).actions == ()
     silent: dict[str, Fact[HostState]] = {"lab": Unknown("no answer", NOW), "local": hosts["local"]}
-    plan = make_plan(asked, Observation(NOW, hosts=silent, registry={Target("cyroid/kali", "1"): Absent(NOW)}))
+    plan = make_plan(asked, Observation(NOW, hosts=silent, registry=nothing))
     assert {(row.image, row.reason) for row in plan.held_back} == {("*", "Unknown"), ("cyroid/kali:1", "NotFound")}

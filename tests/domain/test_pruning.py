@@ -136,6 +136,8 @@ def test_what_we_brought_is_what_the_files_asked_for() -> None:
         replace(entry, image="c:1", actor="import", action="Import"),
         replace(entry, image="d:1", actor="restore", action="Restore"),
         replace(entry, image="e:1", action="Delete"),
+        replace(entry, image="docker.io/library/alpine:1", actor="gateway", action="PullThrough"),
+        replace(entry, image="ranges/42/cyroid/kali:1", actor="run", action="Import"),
     ]
     found = brought(changes)
     assert [str(target) for target in found] == ["docker.io/library/nginx:1", "a:1"]

@@ -15,6 +15,7 @@ from controller.domain.actions import HeldBack
 from controller.domain.ports import LOAD, PULL_THROUGH, RANGE_PULL
 from controller.domain.reference import held_tag
 from controller.engine.reconcile import Look
+from controller.hosts.docker_engine import DockerHost
 from tests.support.scene import Scene, release, tags_of
 from tests.support.servers import EngineServer, another_engine, build_image
 
@@ -259,6 +260,18 @@ async def test_nothing_leaves_a_range_unless_it_says_so(scene: Scene, lab: Engin
     scene.spec["hosts"][1] |= {"absent": ["**"], "gracePeriod": "0s"}
     assert (await scene.apply()).after.converged
     assert not lab.docker("images", "-q", full)
+
+
+async def test_a_range_is_told_no_password(scene: Scene, lab: EngineServer) -> None:
+    """Law 7: its people see what its engine is sent. The host's engine has the registry's."""
+    with_range(scene, lab)
+    for name in ("user", "password"):
+        (scene.folder / name).write_text(name)
+    scene.spec["registry"] = {"url": scene.registry.url, "usernameFile": "user", "passwordFile": "password"}
+    async with scene.opened() as (reconciler, _):
+        logins = {name: await host._credentials() for name, host in reconciler.engines.items() if isinstance(host, DockerHost)}
+    assert logins["lab"] is None
+    assert logins["local"] is not None
 
 
 async def test_a_range_that_is_the_host_is_refused(scene: Scene) -> None:
