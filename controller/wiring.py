@@ -106,6 +106,7 @@ async def open_world(
             return DockerHost(host.name, host.engine, tls=tls.get(host.name.partition("/")[0]))
 
         world = World(registry, lambda domain: upstreams.get(domain, ()), hosts, ImageArchives(), FolderContexts(), store, clock, open_range)
+        world.ranges.update(host.name for host in setup.desired.hosts if host.range)
         stack.push_async_callback(_close_found, hosts)
         yield Reconciler(world, actor=actor, remember=remember, fresh=fresh)
 

@@ -26,6 +26,7 @@ from controller.engine.holdings import Holdings
 from controller.engine.importing import Importer
 from controller.engine.loading import Loader
 from controller.engine.manifests import Manifests
+from controller.engine.patience import while_it_moves
 from controller.engine.prove import Prover
 from controller.engine.pulling import Puller
 from controller.engine.push import Pusher
@@ -145,7 +146,8 @@ class Applier:
             this.progress.advanced(action, count)
 
         try:
-            digest = await self._do(this, action, advance, instead.append)
+            doing = self._do(this, action, advance, instead.append)
+            digest = await (while_it_moves(action.host, doing, lambda: moved) if action.host in self._world.ranges else doing)
         except WharfError as failure:
             error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)
         outcome = Outcome(action, error, digest, moved, self._monotonic() - began, "; ".join(instead))

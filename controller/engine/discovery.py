@@ -64,8 +64,10 @@ class Discovery:
             if name not in wanted or wanted[name].engine != host.engine:
                 log.info("%s is no host any more", name, extra={"host": name})
                 await self._world.hosts.pop(name).close()
+                self._world.ranges.discard(name)
         for name, host in wanted.items():
             if name not in self._world.hosts:
                 log.info("%s is a host now, at %s", name, host.engine, extra={"host": name})
                 self._world.hosts[name] = self._world.open_range(host)
+                self._world.ranges.add(name)
         self._known = wanted

@@ -17,10 +17,12 @@ from controller.domain.pruning import brought
 from controller.domain.ranges import is_found
 from controller.domain.reference import HELD_PREFIX, Target
 from controller.domain.spec import Ensure
+from controller.engine import patience
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
 from controller.engine.noticing import Noticer
 from controller.engine.offers import Offers
+from controller.engine.patience import Patience
 from controller.engine.world import World
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Observer:
         self._read_back: dict[Target, Present[Held]] = {}
         self._manifests = manifests
         self._offers = Offers(world, manifests, fresh=fresh)
+        self._patience = Patience()
         self._noticer = Noticer(world, manifests, remember=remember)
 
     async def observe(self, desired: Desired, *, hosts: HostFacts | None = None, only: Target | None = None) -> Observation:
@@ -151,7 +154,8 @@ class Observer:
         try:
             if name in self._world.silent:
                 return Unknown(self._world.silent[name], now)
-            state = await self._world.host(name).look()
+            host = self._world.host(name)
+            state = await (self._patience.answer(name, host.look, patience.LOOK) if name in self._world.ranges else host.look())
         except RemoteError as error:
             return Unknown(str(error), now)
         if is_found(name):  # Which container it is says who it is; its engine is another one with each.

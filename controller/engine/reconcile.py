@@ -11,7 +11,7 @@ from controller.domain.actions import DELETIONS, Copy, Kind, Plan
 from controller.domain.desired import Desired
 from controller.domain.errors import CollectingError, RemoteError
 from controller.domain.explanation import Explanation, Found, explained
-from controller.domain.observation import Fact, HostState, Observation
+from controller.domain.observation import Fact, HostState, Observation, Present
 from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
 from controller.domain.ports import LOAD, AuditEntry, Host
@@ -238,8 +238,14 @@ class Reconciler:
         """Finish what pushes left on the hosts, by a crash or because somebody could not be asked then."""
         async with asyncio.TaskGroup() as group:
             for name in list(self._world.hosts):
-                group.create_task(self._recover(name))
-        await self.tidy()
+                group.create_task(self._recover_all(name))
+
+    async def _recover_all(self, name: str) -> None:
+        if name in self._world.ranges and not isinstance(await self.host(name), Present):
+            return  # It may let us wait for ever.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._recover(name))
+            group.create_task(self.tidy(name))
 
     async def tidy(self) -> None:
         """Remove what a kill left on the hosts that is nobody's image."""

@@ -25,7 +25,8 @@ def _no_range(host: DesiredHost) -> Host:
 class World:
     """The registry, what it is filled from, and what must outlive a restart. `clock` gives seconds since the epoch.
 
-    `hosts` are the file's and the ranges that were found: these come and go. `silent` says of which of them nothing can be told now, and why.
+    `hosts` are the file's and the ranges that were found: these come and go. `silent` says of which of them nothing can be told now, and why;
+    `ranges` are those that may let us wait for ever.
     """
 
     registry: Registry
@@ -37,6 +38,7 @@ class World:
     clock: Clock
     open_range: OpenRange = _no_range
     silent: dict[str, str] = field(default_factory=dict)
+    ranges: set[str] = field(default_factory=set)
 
     def host(self, name: str) -> Host:
         """One host; UnreachableError when it is none any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 
 from controller.domain.desired import Desired, DesiredHost, RangeGroup
 from controller.domain.errors import UnreachableError
-from controller.domain.observation import Present, Unknown
-from controller.domain.ports import Host, JournalEntry
+from controller.domain.observation import HostState, Present, Unknown
+from controller.domain.ports import Advance, Host, JournalEntry
 from controller.domain.ranges import Container
-from controller.engine import hostwatch, shift
+from controller.engine import hostwatch, patience, shift
 from controller.engine.observe import without_twins
 from controller.engine.reconcile import Look, Reconciler
 from controller.engine.world import World
@@ -242,3 +243,37 @@ async def test_a_range_that_went_in_the_middle_of_work_is_an_error_of_that_work(
     await world.reconciler.look(asked())
     outcomes = await world.reconciler.apply(look, Quiet())
     assert [("no host any more" in outcome.error) for outcome in outcomes] == [True]
+
+
+async def test_a_range_that_lets_us_wait_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has so long to say what it holds, and so long for anything to move; it is not asked again before it has answered."""
+    monkeypatch.setattr(patience, "LOOK", 0.05)
+    monkeypatch.setattr(patience, "STILL", 0.05)
+    world = Lab()
+    world.fill(KALI, "kali")
+    found = world.start("42")
+    waiting, asked_for = asyncio.Event(), 0
+    real = found.look
+
+    async def look() -> HostState:
+        nonlocal asked_for
+        asked_for += 1
+        await waiting.wait()
+        return await real()
+
+    monkeypatch.setattr(found, "look", look)
+    for _ in range(2):
+        assert hosts_of(await world.reconciler.look(asked())) == {"one": True, "ranges/42": False}
+    assert asked_for == 1
+    waiting.set()
+    await asyncio.sleep(0)
+    looked = await world.reconciler.look(asked())
+    assert hosts_of(looked) == {"one": True, "ranges/42": True}
+
+    async def pull(reference: str, advance: Advance) -> None:
+        del reference, advance
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(found, "pull", pull)
+    (outcome,) = await world.reconciler.apply(looked, Quiet())
+    assert "nothing has moved" in outcome.error
