@@ -83,7 +83,7 @@ def status(files: tuple[Path, ...], state: str | None, output: str, *, refresh: 
     if output == "table":
         show_status(table_console(), look.sets)
         with stored(setup, state) as store:
-            show_pulls(table_console(), setup.desired, store.history(action=PULL_THROUGH, limit=_PULLS))
+            show_pulls(table_console(), setup.desired, store.history(actions={PULL_THROUGH}, limit=_PULLS))
         show_age(table_console(), look.seen)
     else:
         print_data(status_rows(look.sets), output)

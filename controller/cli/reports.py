@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from controller.cli.runlog import LogProgress, RunLog
-from controller.domain.actions import Action
+from controller.domain.actions import Action, Reason, image_of
 from controller.domain.reference import Target
 from controller.engine.apply import Outcome, Progress
 from controller.engine.notices import Notices
@@ -27,6 +27,11 @@ def reports_to(operations: Operations, notices: Notices) -> Reports:
     def worked(target: Target, worked: Worked) -> None:
         said.worked(target, worked)
         notices.worked(target, worked)
+        for outcome in worked.outcomes:
+            if outcome.action.reason is Reason.FETCHED:
+                operations.metrics.pulled(outcome.bytes, kept=not outcome.error)
+                words = f"{outcome.action.host} fetched it past the registry; {_became(outcome.error)}"
+                notices.came(image_of(outcome.action), words)
 
     progress = _Several((LogProgress(), operations.metrics))
     return Reports(looked, worked, progress, began=operations.began, took=operations.metrics.took)
@@ -38,10 +43,13 @@ def pulls_to(operations: Operations, notices: Notices) -> Callable[[Kept], None]
     def kept(told: Kept) -> None:
         pulled = told.pulled
         operations.metrics.pulled(told.bytes, kept=not told.error)
-        became = f"it is not in the registry: {told.error}" if told.error else "it is in the registry now"
-        notices.came(str(pulled.target), f"{pulled.client} pulled it from {pulled.source.domain}; {became}")
+        notices.came(str(pulled.target), f"{pulled.client} pulled it from {pulled.source.domain}; {_became(told.error)}")
 
     return kept
+
+
+def _became(error: str) -> str:
+    return f"it is not in the registry: {error}" if error else "it is in the registry now"
 
 
 class _Several:

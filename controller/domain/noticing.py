@@ -119,8 +119,8 @@ def _target(desired: Desired, rules: Dispatch, host: DesiredHost, tag: Reference
 
 
 def _may_ask(desired: Desired, tag: Reference, target: Target) -> bool:
-    """Whether the name is an upstream's, and that one may be asked: local names are told to nobody."""
-    if target.repository != tag.registry_repository:
+    """Whether the name is an upstream's, and that one may be asked: local names are told to nobody, and what is private comes on no range's word."""
+    if target.repository != tag.registry_repository or tag.domain in desired.private:
         return False
     listed = desired.internet is not Internet.LISTED or target in desired.by_target
     return listed and desired.may_ask(tag.domain)

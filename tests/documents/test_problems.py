@@ -70,7 +70,7 @@ WHARFS = [
     ("notify: [{on: [Failure]}]", "6:12: spec.notify[0].urlFile: found nothing; expected the field 'urlFile'"),
     (
         "notify: [{urlFile: x, on: [No]}]",
-        "6:30: spec.notify[0].on[0]: found 'No'; expected 'Failure', 'NeedsPerson' or 'Unreachable'",
+        "6:30: spec.notify[0].on[0]: found 'No'; expected 'Failure', 'NeedsPerson', 'Unreachable' or 'FromInternet'",
     ),
     (
         "gracePeriod: 10m",

@@ -80,10 +80,11 @@ def test_what_is_pulled_by_its_digest_alone_is_looked_after_too() -> None:
         desired(hosts=[lab()], internet=Internet.DENY),
         desired(hosts=[lab()], internet=Internet.LISTED),
         desired(hosts=[lab()], upstreams=frozenset()),
+        desired(hosts=[lab()], private=frozenset({"docker.io"})),
         desired([image("nginx:2")], hosts=[lab()]),
         desired(hosts=[lab(), host(adopt=["nginx"])]),
     ],
-    ids=["Deny", "Listed", "no upstream", "a set's repository", "adopted by a host"],
+    ids=["Deny", "Listed", "no upstream", "private", "a set's repository", "adopted by a host"],
 )
 def test_who_may_not_be_asked_is_not(asked: Desired) -> None:
     """The rules of the file hold, and local names are told to nobody; what was pulled is kept as the range's own word."""
