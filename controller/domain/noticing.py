@@ -14,116 +14,16 @@ For each name of a range's image (T: the place that the name means, H: T's repos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import assert_never
 
 from controller.domain.actions import Action, Copy, HeldBack, Kind, Reason, Save
-from controller.domain.desired import Desired, DesiredHost
-from controller.domain.dispatch import Dispatch
-from controller.domain.observation import (
-    Confirmed,
-    Fact,
-    HostImage,
-    HostState,
-    Observation,
-    Present,
-    Shown,
-    StoreKind,
-    Unconfirmed,
-    Unknown,
-    Whereabouts,
-)
-from controller.domain.ranges import own_place
-from controller.domain.reference import DOCKER_IO, HELD_PREFIX, Reference, Target
-from controller.domain.spec import Ensure, Internet
+from controller.domain.desired import Desired
+from controller.domain.observation import Confirmed, Observation, Shown, Unconfirmed, Unknown, Whereabouts
+from controller.domain.reference import Target
+from controller.domain.spec import Ensure
+from controller.domain.strays import Stray, strays
 from controller.domain.texts import duration
-
-
-@dataclass(frozen=True)
-class Stray:
-    """One name of an image in a range. `target` is the place in the registry that the name means, `own` its place under ranges/<id>/.
-
-    `local` are the places that a registry mirror may have understood instead. `pulled` are the digests under which it says that it was pulled by that
-    name; `asked` those of them that an upstream may be asked for. `saved`: it is kept even if nobody else vouches for it.
-    """
-
-    host: DesiredHost
-    image: HostImage
-    store: StoreKind
-    tag: Reference
-    target: Target
-    local: tuple[Target, ...]
-    own: Target
-    pulled: tuple[str, ...]
-    asked: tuple[Reference, ...]
-    saved: bool
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """How an observation knows it."""
-        return (self.host.name, self.image.id, str(self.tag))
-
-    @property
-    def places(self) -> frozenset[Target]:
-        """Wherever it may be, or come to be, in the registry."""
-        return frozenset((self.target, self.own, *(self.target.held(digest) for digest in self.pulled)))
-
-
-def strays(desired: Desired, hosts: Mapping[str, Fact[HostState]]) -> Iterator[Stray]:
-    """Every name in the ranges that is looked after. What `present` or `keep` names is not: that we brought, or shall leave alone."""
-    rules = Dispatch(desired)
-    for host in desired.hosts:
-        fact = hosts.get(host.name)
-        if host.range and isinstance(fact, Present):
-            for image in fact.value.images:
-                yield from _strays_of(desired, rules, host, fact.value.store, image)
-
-
-def _strays_of(desired: Desired, rules: Dispatch, host: DesiredHost, store: StoreKind, image: HostImage) -> Iterator[Stray]:
-    named = [(tag, desired.names_of(tag)) for tag in image.tags]
-    if any(host.keep.matches(*names) or not host.present.isdisjoint(names) for _, names in named):
-        return
-    for tag in image.tags or image.repo_digests:
-        found = None if tag.tag.startswith(HELD_PREFIX) else _stray(desired, rules, host, store, image, tag)
-        if found is not None:
-            yield found
-
-
-def _stray(desired: Desired, rules: Dispatch, host: DesiredHost, store: StoreKind, image: HostImage, tag: Reference) -> Stray | None:
-    digests = [each for each in image.repo_digests if (each.domain, each.repository) == (tag.domain, tag.repository)]
-    adopted = host.adopt.matches(*desired.names_of(tag))
-    if not digests and not adopted:
-        return None
-    target = _target(desired, rules, host, tag)
-    asked = tuple(digests) if _may_ask(desired, tag, target) else ()
-    # A containerd store has such a digest for what was built there, too: it proves no pull.
-    saved = adopted or store is StoreKind.CLASSIC
-    if not asked and not saved:
-        return None
-    # An engine asks its mirror for a local name in docker.io's words.
-    local = (
-        tuple(Target(each.repository, tag.tag) for each in rules.places(tag.repository) if each.upstream is None)
-        if tag.domain == DOCKER_IO and tag.tag
-        else ()
-    )
-    own = own_place(host.range, tag, desired.addresses)
-    return Stray(host, image, store, tag, target, local, own, tuple(each.digest for each in digests), asked, saved)
-
-
-def _target(desired: Desired, rules: Dispatch, host: DesiredHost, tag: Reference) -> Target:
-    found = desired.place_of(host, tag)
-    if tag.domain == DOCKER_IO and found not in desired.by_target and rules.reserved(tag.repository):
-        found = Target(tag.familiar_repository, tag.tag)
-    return found if found.tag else found.held(tag.digest)
-
-
-def _may_ask(desired: Desired, tag: Reference, target: Target) -> bool:
-    """Whether the name is an upstream's, and that one may be asked: local names are told to nobody, and what is private comes on no range's word."""
-    if target.repository != tag.registry_repository or tag.domain in desired.private:
-        return False
-    listed = desired.internet is not Internet.LISTED or target in desired.by_target
-    return listed and desired.may_ask(tag.domain)
 
 
 def _retired(desired: Desired, seen: Observation, stray: Stray) -> str:
@@ -141,10 +41,8 @@ def _retired(desired: Desired, seen: Observation, stray: Stray) -> str:
 
 def noticed(desired: Desired, seen: Observation, only: Target | None = None) -> Iterator[Action | HeldBack]:
     """What brings the ranges' images into the registry, or why it does not come."""
-    for stray in strays(desired, seen.hosts) if seen.strays else ():
-        where = seen.strays.get(stray.key)
-        if where is not None and (only is None or only in stray.places):
-            yield from _rows(desired, seen, stray, where)
+    for stray in strays(desired, seen.hosts, only=only, among=seen.strays.keys()) if seen.strays else ():
+        yield from _rows(desired, seen, stray, seen.strays[stray.key])
 
 
 def _rows(desired: Desired, seen: Observation, stray: Stray, where: Whereabouts) -> Iterator[Action | HeldBack]:

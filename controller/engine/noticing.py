@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from controller.domain.desired import Desired
 from controller.domain.errors import DeniedError, NotFoundError, RemoteError, UnreachableError
-from controller.domain.noticing import Stray, strays
 from controller.domain.observation import Confirmed, Fact, Held, HostState, Observation, Shown, Unconfirmed, Unknown, Whereabouts
 from controller.domain.ports import PULL_THROUGH, RANGE_PULL, AuditEntry, Registry
 from controller.domain.reference import Reference, Target
+from controller.domain.strays import Stray, strays
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size, identities
 from controller.engine.world import World
@@ -62,7 +62,7 @@ class Noticer:
             except RemoteError as error:
                 found[stray.key] = Unknown(str(error), now)
 
-        wanted = [stray for stray in strays(desired, hosts) if only is None or only in stray.places]
+        wanted = list(strays(desired, hosts, only=only))
         firsts = {(stray.target, stray.image.id): stray for stray in reversed(wanted)}
         await bounded(ask, list(firsts.values()), _AT_ONCE)
         await bounded(ask, [stray for stray in wanted if stray.key not in found], _AT_ONCE)
@@ -176,8 +176,8 @@ class RangeRecord:
 
     def record(self, desired: Desired, seen: Observation) -> None:
         """Those that were not told before. What was brought from upstream has its entry by that."""
-        for stray in strays(desired, seen.hosts) if seen.strays else ():
-            where = seen.strays.get(stray.key)
+        for stray in strays(desired, seen.hosts, among=seen.strays.keys()) if seen.strays else ():
+            where = seen.strays[stray.key]
             if not isinstance(where, Shown) or not stray.pulled or (stray.host.name, where.digest) in self._told:
                 continue
             _keep(self._told, (stray.host.name, where.digest), None)

@@ -8,7 +8,6 @@ import pytest
 
 from controller.domain.actions import Copy, Save
 from controller.domain.desired import Desired, DesiredHost, Patterns
-from controller.domain.noticing import Stray, strays
 from controller.domain.observation import (
     Absent,
     Confirmed,
@@ -28,6 +27,7 @@ from controller.domain.observation import (
 from controller.domain.plan import make_plan
 from controller.domain.reference import Target, parse
 from controller.domain.spec import Ensure, Internet
+from controller.domain.strays import Stray, strays
 from tests.support.builders import NOW, desired, engine, host, image, on_host, sha
 
 D = sha("d")
