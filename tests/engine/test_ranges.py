@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from controller.domain.actions import HeldBack
+from controller.domain.desired import DesiredHost
 from controller.domain.ports import LOAD, PULL_THROUGH, RANGE_PULL
 from controller.domain.reference import held_tag
 from controller.engine.reconcile import Look
-from controller.hosts.docker_engine import DockerHost
+from controller.hosts.docker_engine import DockerHost, Tls
 from tests.support.scene import Scene, release, tags_of
 from tests.support.servers import EngineServer, another_engine, build_image
 
@@ -268,9 +269,14 @@ async def test_a_range_is_told_no_password(scene: Scene, lab: EngineServer) -> N
     for name in ("user", "password"):
         (scene.folder / name).write_text(name)
     scene.spec["registry"] = {"url": scene.registry.url, "usernameFile": "user", "passwordFile": "password"}
+    scene.spec["hosts"].append({"name": "ranges", "discover": {"on": "local", "label": "x"}, "tls": {"caFile": "ca.pem"}})
     async with scene.opened() as (reconciler, _):
+        found = reconciler.world.open_range(DesiredHost("ranges/42", "tcp://10.0.0.2:2376", "127.0.0.1:5000"))
+        assert isinstance(found, DockerHost)
+        assert found._tls == Tls(scene.folder / "ca.pem")
+        reconciler.world.hosts["ranges/42"] = found
         logins = {name: await host._credentials() for name, host in reconciler.engines.items() if isinstance(host, DockerHost)}
-    assert logins["lab"] is None
+    assert logins["lab"] is logins["ranges/42"] is None
     assert logins["local"] is not None
 
 

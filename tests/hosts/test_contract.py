@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError
+from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.ports import BuildRequest
 from controller.domain.reference import parse
@@ -173,6 +173,55 @@ async def test_pull_brings_what_was_pushed(subject: Subject) -> None:
     assert (await subject.host.inspect(reference)).id == image_id
     with pytest.raises(RemoteError, match=r"pulling .*cyroid/none:1"):
         await subject.host.pull(f"{subject.registry}/cyroid/none:1", lambda _: None)
+
+
+async def test_what_is_saved_can_be_loaded(subject: Subject) -> None:
+    """An image goes out as an archive and comes in again as the same, without a name. More than the limit is broken off, as is what nobody reads."""
+    image_id = subject.build("cyroid/kali:1")
+    archive = await _saved(subject, image_id, 10_000_000)
+    with pytest.raises(CorruptError, match="more than"):
+        await _saved(subject, image_id, 1000)
+    async with subject.host.save(image_id, 10_000_000):
+        pass
+    with pytest.raises(RemoteError):
+        await _saved(subject, "sha256:" + "0" * 64, 1000)
+    await subject.host.remove(image_id)
+    moved: list[int] = []
+    await subject.host.load(_pieces(archive), moved.append)
+    assert sum(moved) == len(archive)
+    image = await _only(subject)
+    assert (image.id, image.tags) == (image_id, ())
+
+
+async def test_an_archive_that_can_not_be_made_is_not_loaded(subject: Subject) -> None:
+    """What goes wrong while it is made is raised as it is; what is no archive is refused in the engine's words."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"\0" * 512
+        raise MovedError("the registry changed")
+
+    with pytest.raises(MovedError, match="the registry changed"):
+        await subject.host.load(broken(), lambda _: None)
+    with pytest.raises(RemoteError):
+        await subject.host.load(_pieces(b"no archive" * 1000), lambda _: None)
+    assert (await subject.host.look()).images == ()
+
+
+async def _saved(subject: Subject, image_id: str, limit: int) -> bytes:
+    async with subject.host.save(image_id, limit) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 10_000):
+        yield data[at : at + 10_000]
+
+
+async def test_nobody_has_a_label_that_nobody_was_given(subject: Subject) -> None:
+    """Only running containers count, and only those with the label."""
+    subject.build("cyroid/kali:1")
+    subject.use("cyroid/kali:1")
+    assert list(await subject.host.containers("cyroid.range_id")) == []
 
 
 async def test_build_gives_the_image_that_the_tag_means(subject: Subject, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import tarfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -399,6 +400,14 @@ class MemoryHost:
     async def save(self, image_id: str, limit: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """As `docker save` of one Id does it: without a name."""
         self.fault("save")
+
+        async def missing() -> AsyncIterator[bytes]:
+            raise NotFoundError(f"saving {image_id}", "404 No such image")
+            yield b""
+
+        if image_id not in self.images:
+            yield missing()
+            return
         image = self.images[self._id_of(image_id)]
         layers = {f"{digest_of(layer)[7:]}/layer.tar": layer for layer in image.layers}
         config = f"{digest_of(image.config)[7:]}.json"
@@ -415,7 +424,10 @@ class MemoryHost:
             advance(len(chunk))
             data += chunk
         self.fault("load image")
-        members = members_of(data)
+        try:
+            members = members_of(data)
+        except tarfile.ReadError as error:
+            raise RefusedError(f"loading into {self._name}", str(error)) from None
         (entry,) = json.loads(members["manifest.json"])
         config = members[entry["Config"]]
         layers = [members[name].removeprefix(packed(b"")) for name in entry["Layers"]]
