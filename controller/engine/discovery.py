@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from controller.domain.actions import Kind, Reason
 from controller.domain.desired import Deferred, Desired, DesiredHost, RangeGroup
@@ -16,40 +16,73 @@ from controller.engine.world import World
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one round of questions found: hosts, of which of them nothing is known now and why, and what `deferred` and `others` of Desired are."""
+
+    hosts: tuple[DesiredHost, ...]
+    silent: Mapping[str, str]
+    deferred: tuple[Deferred, ...]
+    others: tuple[Deferred, ...]
+
+
 class Discovery:
-    """Turns groups of ranges into hosts, and opens and closes them in the world. `complete`: at the last look every host that has some answered."""
+    """Turns groups of ranges into hosts, and opens and closes them in the world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._found = _Found((), {}, (), ())
         self._known: dict[str, DesiredHost] = {}
-        self.complete = False
+        self._asked = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether at the last look every host that has ranges answered."""
+        return self._asked and not self._found.deferred
 
     async def expand(self, desired: Desired) -> Desired:
         """The same with the ranges that there are now as hosts. Those of a host that does not answer are kept, and not known (law 2)."""
         if not desired.groups or desired.discovered:
             return desired
+        found = self._found = await self._look(desired)
+        self._asked = True
+        self._world.silent.clear()
+        self._world.silent.update(found.silent)
+        await self._keep(found.hosts)
+        return replace(
+            desired,
+            hosts=(*desired.hosts, *found.hosts),
+            discovered=True,
+            deferred=(*desired.deferred, *found.deferred),
+            others=(*desired.others, *found.others),
+        )
+
+    async def differs(self, desired: Desired) -> bool:
+        """Whether there are other ranges now than at the last look. Changes nothing."""
+        return bool(desired.groups) and await self._look(desired) != self._found
+
+    async def _look(self, desired: Desired) -> _Found:
         async with asyncio.TaskGroup() as group:
             asking = [(each, group.create_task(self._containers(each))) for each in desired.groups]
         taken = {host.range for host in desired.hosts if host.range}
         hosts: list[DesiredHost] = []
-        deferred, others = list(desired.deferred), list(desired.others)
-        self._world.silent.clear()
+        silent: dict[str, str] = {}
+        deferred: list[Deferred] = []
+        others: list[Deferred] = []
         for each, task in asking:
             answer = task.result()
             if isinstance(answer, str):
                 words = f"which ranges there are is not known: {answer}"
                 deferred.append(Deferred("", "*", Kind.PULL, words, host=each.name, reason=Reason.UNKNOWN))
                 known = [host for host in self._known.values() if host.name.startswith(f"{each.name}/")]
-                self._world.silent.update({host.name: words for host in known})
+                silent |= {host.name: words for host in known}
                 hosts += [replace(each.like, name=host.name, engine=host.engine, range=host.range) for host in known]
             else:
                 found = found_in(each, answer, taken)
                 hosts += found.hosts
                 others += found.others
             taken |= {host.range for host in hosts}
-        self.complete = len(deferred) == len(desired.deferred)
-        await self._keep(hosts)
-        return replace(desired, hosts=(*desired.hosts, *hosts), discovered=True, deferred=tuple(deferred), others=tuple(others))
+        return _Found(tuple(hosts), silent, tuple(deferred), tuple(others))
 
     async def _containers(self, group: RangeGroup) -> Sequence[Container] | str:
         try:

@@ -148,6 +148,10 @@ class Reconciler:
         """The same, with the ranges that there are now as hosts."""
         return await self._discovery.expand(desired)
 
+    async def other_ranges(self, desired: Desired) -> bool:
+        """Whether there are other ranges now than at the last look."""
+        return await self._discovery.differs(desired)
+
     async def hosts(self, desired: Desired) -> HostFacts:
         """What every host holds."""
         return await self._observer.hosts(desired)

@@ -19,9 +19,6 @@ from controller.engine.triggers import COMMAND, RANGES, FileWatch, Wakeups
 
 log = logging.getLogger(__name__)
 
-SETTLES = 0.5
-"""Seconds in which ranges that start or end are one change."""
-
 
 class Asked(Protocol):
     """What the files say; comparable, so that a change of the bytes alone is none."""
@@ -93,8 +90,6 @@ async def _looks(around: Surroundings[AskedT], asked: AskedT, shift: Shift, file
         reasons = {"files"}
         while reasons == {"files"}:
             reasons = await wakeups.wait(min(interval, soon or interval))
-            if RANGES in reasons:
-                await asyncio.sleep(SETTLES)  # Many start together; the look finds those that came meanwhile, too.
             if COMMAND in reasons:
                 log.info("asked to look at everything now")
                 shift.look_anew()

@@ -25,6 +25,9 @@ WORKERS = 8
 NOTICES = 1.0
 """Seconds from when an image came to a range until the registry is asked for it: what came through the gateway follows its client there."""
 
+SETTLES = 0.5
+"""Seconds in which containers that start or end are one change."""
+
 LONGEST_SILENCE = 30.0
 """Seconds after which a registry that did not answer is looked for again, at the latest; the first time after one second."""
 
@@ -71,6 +74,7 @@ class Shift:
         self._looked = asyncio.Event()
         self._watch = HostWatch(reconciler.engines, reconciler.host, self._changed_on, self._stirred_on)
         self._group: asyncio.TaskGroup | None = None
+        self._stirred = asyncio.Event()
         self._sources = SourceWatch(reconciler.world.contexts, self._queue.add)
         reports.began(self)
 
@@ -79,7 +83,7 @@ class Shift:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._watch.follow(group)
-            watching = [group.create_task(self._sources.run())]
+            watching = [group.create_task(self._sources.run()), group.create_task(self._look_for_ranges())]
             watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
@@ -179,7 +183,16 @@ class Shift:
     def _stirred_on(self, host: str) -> None:
         """Containers were started or ended on a host: where ranges are looked for, others may be there now."""
         if any(group.on == host for group in self._desired.groups):
-            self._reports.stirred()
+            self._stirred.set()
+
+    async def _look_for_ranges(self) -> None:
+        """A full look is asked for only when what started or ended was a range."""
+        while True:
+            await self._stirred.wait()
+            await asyncio.sleep(SETTLES)
+            self._stirred.clear()
+            if await self._reconciler.other_ranges(self._desired):
+                self._reports.stirred()
 
     async def _work(self, queue: WorkQueue[Target]) -> None:
         await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.

@@ -78,7 +78,7 @@ def hosts_of(look: Look) -> dict[str, bool]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds."""
-    for module, name in ((hostwatch, "FIRST_PAUSE"), (hostwatch, "LONGEST_PAUSE"), (hostwatch, "SETTLES"), (shift, "NOTICES")):
+    for module, name in ((hostwatch, "FIRST_PAUSE"), (hostwatch, "LONGEST_PAUSE"), (hostwatch, "SETTLES"), (shift, "NOTICES"), (shift, "SETTLES")):
         monkeypatch.setattr(module, name, 0.001)
 
 
@@ -176,8 +176,10 @@ async def test_a_controller_follows_ranges_without_another_look_than_it_is_told_
 
     told.reports = replace(told.reports, stirred=stir)
     async with a_shift(world, asked(), told) as working:
-        await until(lambda: stirred > 0)
-        stirred = 0
+        await until(lambda: bool(world.hosts["one"]._hearing))
+        world.hosts["one"].tell("container start none-of-our-business")
+        await asyncio.sleep(0.05)
+        assert stirred == 0
         found = world.start("42")
         await until(lambda: stirred == 1)
 
