@@ -24,13 +24,17 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+_Claim = tuple[Target, str, tuple[str, ...]]
+"""A place, an image's Id, and the digests that its range tells with it. What one range makes up counts for no other that tells something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asking:
     """One round of questions; many ranges have the same image, which is asked for once. `silent`, by domain, is who did not answer."""
 
     desired: Desired
     now: float
-    shared: dict[tuple[Target, str], Whereabouts] = field(default_factory=dict)
+    shared: dict[_Claim, Whereabouts] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
 
 
@@ -41,7 +45,7 @@ class Noticer:
         self._world = world
         self._manifests = manifests
         self._remember = remember
-        self._shown: OrderedDict[tuple[Target, str], tuple[Shown, float]] = OrderedDict()
+        self._shown: OrderedDict[_Claim, tuple[Shown, float]] = OrderedDict()
         self._denied: OrderedDict[Reference, float] = OrderedDict()
 
     def forget_all(self) -> None:
@@ -63,7 +67,7 @@ class Noticer:
                 found[stray.key] = Unknown(str(error), now)
 
         wanted = list(strays(desired, hosts, only=only))
-        firsts = {(stray.target, stray.image.id): stray for stray in reversed(wanted)}
+        firsts = {_claim(stray, stray.target): stray for stray in reversed(wanted)}
         await bounded(ask, list(firsts.values()), _AT_ONCE)
         await bounded(ask, [stray for stray in wanted if stray.key not in found], _AT_ONCE)
         return found
@@ -72,9 +76,10 @@ class Noticer:
         known = self._remembered(asking, stray.own, stray)
         if known is not None:
             return known
-        shared = asking.shared.get((stray.target, stray.image.id))
+        claim = _claim(stray, stray.target)
+        shared = asking.shared.get(claim)
         if shared is None:
-            shared = asking.shared[stray.target, stray.image.id] = await self._anywhere(asking, stray)
+            shared = asking.shared[claim] = await self._anywhere(asking, stray)
         if not isinstance(shared, Unconfirmed):
             return shared
         return await self._kept(asking, stray, stray.own) or Unconfirmed(await self._there(stray.own))
@@ -108,11 +113,11 @@ class Noticer:
         if not held.means(stray.image, stray.store):
             return None
         shown = Shown(place, found.digest)
-        _keep(self._shown, (place, stray.image.id), (shown, asking.now))
+        _keep(self._shown, _claim(stray, place), (shown, asking.now))
         return shown
 
     def _remembered(self, asking: _Asking, place: Target, stray: Stray) -> Shown | None:
-        known = self._shown.get((place, stray.image.id))
+        known = self._shown.get(_claim(stray, place))
         return known[0] if known is not None and self._still(asking, known[1]) else None
 
     def _still(self, asking: _Asking, at: float) -> bool:
@@ -148,6 +153,10 @@ class Noticer:
             return Unknown(str(failed), asking.now)
         _keep(self._denied, source, asking.now)
         return None
+
+
+def _claim(stray: Stray, place: Target) -> _Claim:
+    return (place, stray.image.id, stray.pulled)
 
 
 def _keep(known: OrderedDict[K, V], key: K, value: V) -> None:

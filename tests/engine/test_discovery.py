@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.domain.desired import Desired, DesiredHost, RangeGroup
+from controller.domain.desired import Desired, DesiredHost, Patterns, RangeGroup
 from controller.domain.errors import UnreachableError
 from controller.domain.observation import HostState, Present, Unknown
 from controller.domain.ports import Advance, Host, JournalEntry
@@ -19,6 +19,7 @@ from controller.engine.reconcile import Look, Reconciler
 from controller.engine.world import World
 from tests.engine.test_shift import Told, a_shift, until
 from tests.engine.worlds import Worlds
+from tests.support.archives import layer
 from tests.support.builders import NOW, desired, engine, host, image
 from tests.support.memory import MemoryHost
 from tests.support.memory_sources import NoArchives
@@ -279,3 +280,16 @@ async def test_a_range_that_lets_us_wait_holds_up_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(found, "pull", pull)
     (outcome,) = await world.reconciler.apply(looked, Quiet())
     assert "nothing has moved" in outcome.error
+
+
+async def test_what_one_range_makes_up_counts_for_no_other() -> None:
+    """It says that its image is one of the registry's, and gives it the Id of another range's: that one is kept all the same."""
+    world = Lab()
+    published = world.fill("other/thing:1", "thing")
+    honest, liar = world.start("42"), world.start("7", "10.0.0.3")
+    mine = honest.add("other/thing:1", [layer("mine")])
+    liar.add("other/thing:1", [layer("mine")])
+    liar.images[mine].digests.add(f"docker.io/other/thing@{published.digest}")
+    like = replace(asked().groups[0].like, present=frozenset(), adopt=Patterns(["other/**"]))
+    done = await world.reconciler.reconcile(replace(asked(), groups=(replace(asked().groups[0], like=like),)), Quiet())
+    assert [(str(outcome.action.target), outcome.error) for outcome in done.outcomes] == [("ranges/42/other/thing:1", "")]
