@@ -17,7 +17,8 @@ from controller.documents.loader import Documents, load
 from controller.documents.registry_config import RegistryConfig, read_registry_config
 from controller.domain.compile import Catalogs, compile_desired, registry_address
 from controller.domain.desired import BuildSource, Desired, DesiredHost
-from controller.domain.errors import UsageError, WharfError
+from controller.domain.errors import UnreachableError, UsageError, WharfError
+from controller.domain.gate import OPEN
 from controller.domain.observation import HostState
 from controller.domain.ports import COLLECTING, Advance, Archives, ArchiveWriter, CollectedRegistry, CollectorProgram, Gate, Host, Registry, Store
 from controller.domain.problems import DocumentsError, Place

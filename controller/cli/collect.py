@@ -90,7 +90,7 @@ def collect(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
 
     async def work() -> int:
         with recorded(setup, state) as store:
-            expired = expired_by(store.history(limit=_TRAIL, action=EXPIRE))
+            expired = expired_by(store.history(limit=_TRAIL, actions={EXPIRE}))
             async with open_collection(setup, store, config, program, expired) as parts:
                 if wanted.dry_run:
                     return _told_what_would_be(*await _look(parts), wanted.output)

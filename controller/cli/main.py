@@ -16,6 +16,7 @@ from rich.text import Text
 
 from controller import __version__
 from controller.cli import archives, building, commands, doors, explain, gateway, history, logs, rangeconfig
+from controller.cli import collect as collecting
 from controller.cli import migrate as migrating
 from controller.cli import restore as restoring
 from controller.cli import usage as using

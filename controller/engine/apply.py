@@ -58,6 +58,7 @@ class Progress(Protocol):
 class Outcome:
     """What became of one action. `error` is "" when it was done; `digest` is what the registry holds afterwards.
 
+    `wait`: it was not begun, as the registry takes nothing now, and may be tried again after so many seconds.
     `instead` says why it was done in another way than the usual one, "" where it was not.
     """
 
@@ -66,6 +67,7 @@ class Outcome:
     digest: str
     bytes: int
     seconds: float
+    wait: float = 0.0
     instead: str = ""
 
 
@@ -137,7 +139,7 @@ class Applier:
 
     async def _one(self, this: _Pass, action: Action) -> Outcome:
         this.progress.started(action)
-        began, moved, error, digest = self._monotonic(), 0, "", ""
+        began, moved, error, digest, wait = self._monotonic(), 0, "", "", 0.0
         instead: list[str] = []
 
         def advance(count: int) -> None:
@@ -146,12 +148,16 @@ class Applier:
             this.progress.advanced(action, count)
 
         try:
-            doing = self._do(this, action, advance, instead.append)
-            digest = await (while_it_moves(action.host, doing, lambda: moved) if action.host in self._world.ranges else doing)
+            # As a whole: nothing is collected between an image's blobs and its manifest.
+            with nullcontext() if isinstance(action, Pull) else self._world.registry.writing(action.target.repository):
+                doing = self._do(this, action, advance, instead.append)
+                digest = await (while_it_moves(action.host, doing, lambda: moved) if action.host in self._world.ranges else doing)
         except WharfError as failure:
             error = f"{image_of(action)}: {failure}" if image_of(action) not in str(failure) else str(failure)
-        outcome = Outcome(action, error, digest, moved, self._monotonic() - began, "; ".join(instead))
-        self._record(outcome)
+            wait = (failure.retry_after or 0.0) if isinstance(failure, CollectingError) else 0.0
+        outcome = Outcome(action, error, digest, moved, self._monotonic() - began, wait, "; ".join(instead))
+        if not wait:
+            self._record(outcome)
         this.progress.finished(outcome)
         return outcome
 

@@ -18,6 +18,7 @@ from controller.domain.ports import LOAD, AuditEntry, Host
 from controller.domain.ranges import is_found
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess, statuses, with_times
+from controller.engine import patience
 from controller.engine.apply import Applier, Outcome, Progress, errors_by_target
 from controller.engine.discovery import Discovery
 from controller.engine.expand import Expander
@@ -27,6 +28,7 @@ from controller.engine.journal import target_of
 from controller.engine.manifests import Manifests
 from controller.engine.noticing import RangeRecord
 from controller.engine.observe import HostFacts, Observer
+from controller.engine.patience import Patience
 from controller.engine.push import Pusher
 from controller.engine.sweep import Sweeper
 from controller.engine.workqueue import LONGEST_PAUSE
@@ -82,6 +84,7 @@ class Reconciler:
         holdings = Holdings(world)
         self._pusher = Pusher(world.registry, world.store, self._manifests, holdings=holdings)
         self._applier = Applier(world, self._manifests, holdings, actor=actor)
+        self._patience = Patience()
         self._record = RangeRecord(world, actor)
         self._sweeper = Sweeper(world, self._manifests, holdings, actor=actor)
 
@@ -216,7 +219,11 @@ class Reconciler:
     async def end(self, look: Look) -> None:
         """Record what ranges have; let held tags go whose time is over, where that is due. After a pass, as neither is part of a plan."""
         self._record.record(look.desired, look.seen)
-        await self._sweeper.sweep(look.desired, look.seen)
+        try:
+            with self._world.registry.writing():
+                await self._sweeper.sweep(look.desired, look.seen)
+        except CollectingError as error:
+            log.info("nothing is let go of now: %s", error)
 
     async def apply(self, look: Look, progress: Progress, *, only: Plan | None = None) -> tuple[Outcome, ...]:
         """apply: do the look's plan, or only this part of it, and remember each image's last error."""
@@ -242,24 +249,20 @@ class Reconciler:
         """Finish what pushes left on the hosts, by a crash or because somebody could not be asked then."""
         async with asyncio.TaskGroup() as group:
             for name in list(self._world.hosts):
-                group.create_task(self._recover_all(name))
-
-    async def _recover_all(self, name: str) -> None:
-        if name in self._world.ranges and not isinstance(await self.host(name), Present):
-            return  # It may let us wait for ever.
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._recover(name))
-            group.create_task(self.tidy(name))
+                if name not in self._world.ranges or isinstance(await self.host(name), Present):  # One may let us wait for ever.
+                    group.create_task(self._recover(name))
+        await self.tidy()
 
     async def tidy(self) -> None:
         """Remove what a kill left on the hosts that is nobody's image."""
         async with asyncio.TaskGroup() as group:
-            for name in self._world.hosts:
+            for name in list(self._world.hosts):
                 group.create_task(self._tidy(name))
 
     async def _tidy(self, name: str) -> None:
         try:
-            await self._world.host(name).tidy()
+            tidy = self._world.host(name).tidy
+            await (self._patience.answer(name, tidy, patience.LOOK) if name in self._world.ranges else tidy())
         except RemoteError as error:
             log.debug("%s is not tidied now: %s", name, error)
 

@@ -84,7 +84,6 @@ class Shift:
             self._group = group
             self._watch.follow(group)
             watching = [group.create_task(self._sources.run()), group.create_task(self._look_for_ranges())]
-            watching += [group.create_task(self._reconciler.tidy(name)) for name in self._reconciler.engines]
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(self._work(self._queue))
@@ -143,6 +142,7 @@ class Shift:
         self._looked.set()
         self._reports.looked(look)
         await self._reconciler.end(look)
+        await self._reconciler.tidy()
         self._silences = self._silences + 1 if look.seen.registry_error else 0
         return min(LONGEST_SILENCE, 2.0 ** (self._silences - 1)) if self._silences else None
 
@@ -233,7 +233,7 @@ class Shift:
         """When it is due again: after a failure or without an answer later and later, else when a reason to wait ends."""
         self._reports.worked(target, worked)
         if any(outcome.error for outcome in worked.outcomes) or _unknown(worked.plan):
-            queue.failed(target)
+            queue.failed(target, max((outcome.wait for outcome in worked.outcomes), default=0.0))
         else:
             took = queue.done(target)
             if worked.outcomes:
