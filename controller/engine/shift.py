@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -25,8 +26,9 @@ WORKERS = 8
 NOTICES = 1.0
 """Seconds from when an image came to a range until the registry is asked for it: what came through the gateway follows its client there."""
 
-SETTLES = 0.5
-"""Seconds in which containers that start or end are one change."""
+CHECKS = (0.5, 2.0, 10.0)
+"""Seconds after containers started or ended, in which that is one change, and after which it is looked which ranges there are; more than once, as an
+engine tells that one has died before it lists it as dead."""
 
 LONGEST_SILENCE = 30.0
 """Seconds after which a registry that did not answer is looked for again, at the latest; the first time after one second."""
@@ -189,10 +191,23 @@ class Shift:
         """A full look is asked for only when what started or ended was a range."""
         while True:
             await self._stirred.wait()
-            await asyncio.sleep(SETTLES)
             self._stirred.clear()
-            if await self._reconciler.other_ranges(self._desired):
-                self._reports.stirred()
+            await asyncio.sleep(CHECKS[0])
+            await self._tell_of_ranges()
+            for pause in CHECKS[1:]:
+                if await self._stirred_within(pause):
+                    break
+                await self._tell_of_ranges()
+
+    async def _tell_of_ranges(self) -> None:
+        if await self._reconciler.other_ranges(self._desired):
+            self._reports.stirred()
+
+    async def _stirred_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stirred.wait()
+        return self._stirred.is_set()
 
     async def _work(self, queue: WorkQueue[Target]) -> None:
         await self._looked.wait()  # Before it nobody knows whether more would be deleted than may be.

@@ -59,10 +59,11 @@ class Lab(Worlds):
         self.hosts["one"].tell(f"container start {range_id}")
         return found
 
-    def stop(self, range_id: str) -> None:
+    def stop(self, range_id: str, *, tells: bool = True) -> None:
         """It runs no more."""
         self.hosts["one"].labelled = [each for each in self.hosts["one"].labelled if each[1].label != range_id]
-        self.hosts["one"].tell(f"container die {range_id}")
+        if tells:
+            self.hosts["one"].tell(f"container die {range_id}")
 
 
 def asked(**more: Any) -> Desired:
@@ -79,8 +80,9 @@ def hosts_of(look: Look) -> dict[str, bool]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds."""
-    for module, name in ((hostwatch, "FIRST_PAUSE"), (hostwatch, "LONGEST_PAUSE"), (hostwatch, "SETTLES"), (shift, "NOTICES"), (shift, "SETTLES")):
+    for module, name in ((hostwatch, "FIRST_PAUSE"), (hostwatch, "LONGEST_PAUSE"), (hostwatch, "SETTLES"), (shift, "NOTICES")):
         monkeypatch.setattr(module, name, 0.001)
+    monkeypatch.setattr(shift, "CHECKS", (0.001, 0.02, 0.03))
 
 
 async def test_a_range_is_a_host_while_it_runs() -> None:
@@ -197,8 +199,12 @@ async def test_a_controller_follows_ranges_without_another_look_than_it_is_told_
         await until(
             lambda: "docker.io/library/nginx" in world.registry.repositories and bool(world.registry.repositories["docker.io/library/nginx"].tags)
         )
-        world.stop("42")
-        await until(lambda: stirred > 1)
+        stirred = 0
+        world.hosts["one"].tell("container die 42")
+        await asyncio.sleep(0.01)
+        assert stirred == 0, "an engine tells it before it lists it"
+        world.stop("42", tells=False)
+        await until(lambda: stirred > 0)
         await working.look()
         assert working.standing.hosts == {"one": True}
         before = len(told.looks)
