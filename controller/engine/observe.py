@@ -60,6 +60,9 @@ class Observer:
         self._remember = remember
         self._remembered: dict[Target, Present[Held]] = {}
         self._read_back: dict[Target, Present[Held]] = {}
+        self._told = 0
+        self._last_told: dict[Target, int] = {}
+        self._all_told = 0
         self._manifests = manifests
         self._offers = Offers(world, manifests, fresh=fresh)
         self._patience = Patience()
@@ -105,19 +108,28 @@ class Observer:
 
     def read_back(self, target: Target, digest: str) -> None:
         """An action has just read what this tag means: the next full look need not ask again."""
+        self._tell(target)
         self._read_back[target] = Present(Held(digest), self._world.clock())
 
     def forget(self, target: Target) -> None:
         """Somebody says that this place may have changed: the next look asks."""
+        self._tell(target)
         self._remembered.pop(target, None)
         self._read_back.pop(target, None)
 
     def forget_all(self) -> None:
         """The next look asks for everything, of upstreams too."""
+        self._told += 1
+        self._all_told = self._told
         self._remembered.clear()
         self._read_back.clear()
         self._offers.forget_all()
         self._noticer.forget_all()
+
+    def _tell(self, target: Target) -> None:
+        """What was asked for before this counts for that look, and is not remembered."""
+        self._told += 1
+        self._last_told[target] = self._told
 
     def _now(self, desired: Desired) -> float:
         """Seconds since the epoch. When the clock was set forward, each grace period begins anew, so that none ends before its time."""
@@ -237,6 +249,7 @@ class Observer:
         if down:
             return {target: Unknown(down, now) for target in targets}
         facts: dict[Target, Fact[Held]] = {}
+        began = self._told
 
         async def ask(target: Target) -> None:
             entries = desired.by_target.get(target, ())
@@ -245,11 +258,14 @@ class Observer:
         if only is None:
             facts.update(self._still_known(targets, by_target, now, desired.refresh))
         await bounded(ask, [target for target in targets if target not in facts], _LOOKS_AT_ONCE)
-        if self._remember:
-            known = facts if only is None else self._remembered | facts  # What a full look did not ask for is nobody's any more.
+        news = {target for target, told in self._last_told.items() if told > began}
+        if self._remember and self._all_told <= began:
+            asked = {target: fact for target, fact in facts.items() if target not in news}
+            known = asked if only is None else self._remembered | asked  # What a full look did not ask for is nobody's any more.
             self._remembered = {target: fact for target, fact in known.items() if isinstance(fact, Present)}
         if only is None:
-            self._read_back.clear()
+            self._read_back = {target: fact for target, fact in self._read_back.items() if target in news}
+            self._last_told = {target: told for target, told in self._last_told.items() if target in facts or target in news}
         return facts
 
     def _still_known(

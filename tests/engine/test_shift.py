@@ -363,3 +363,29 @@ async def test_a_push_that_ends_while_its_host_is_listed(monkeypatch: pytest.Mon
     fact = await world.reconciler.host("one")
     assert isinstance(fact, Present)
     assert [str(tag) for image in fact.value.images for tag in image.tags] == [f"docker.io/{KALI}"]
+
+
+@pytest.mark.parametrize("told", ["forget", "read_back", "forget_all"])
+async def test_an_answer_from_before_the_news_is_not_remembered(told: str) -> None:
+    """While a full look asks for a tag, the tag changes, and that is told: the next look asks again, and does not believe the answer from before."""
+    world, target = Worlds(), parse_local(KALI)
+    reconciler = Reconciler(world.world, actor="test", remember=True)
+    first, second = world.fill(KALI, "first"), world.fill("cyroid/other:1", "second")
+    resolve, asked, news = world.registry.resolve, asyncio.Event(), asyncio.Event()
+
+    async def slowly(repository: str, identifier: str) -> Any:
+        found = await resolve(repository, identifier)
+        asked.set()
+        await news.wait()
+        return found
+
+    world.registry.resolve = slowly  # type: ignore[method-assign] # the answer is on its way for a while
+    looking = asyncio.create_task(reconciler.look(wanted(KALI)))
+    await asked.wait()
+    home = world.registry.repositories["cyroid/kali"]
+    home.manifests[second.digest], home.tags["1"] = second, second.digest
+    arguments = {"forget": (target,), "read_back": (target, second.digest), "forget_all": ()}[told]
+    getattr(reconciler._observer, told)(*arguments)
+    news.set()
+    facts = [(await looking).seen.registry[target], (await reconciler.look(wanted(KALI))).seen.registry[target]]
+    assert [fact.value.digest for fact in facts if isinstance(fact, Present)] == [first.digest, second.digest]

@@ -34,6 +34,11 @@ class Worlds:
         self._world = World(self.registry, lambda _: (self.upstream,), {**self.hosts}, NoArchives(), self.contexts, self.store, lambda: self.now)
         self.reconciler = Reconciler(self._world, actor="test")
 
+    @property
+    def world(self) -> World:
+        """The parts."""
+        return self._world
+
     def _maybe(self, operation: str) -> None:
         self.fault(operation)
 
