@@ -30,6 +30,9 @@ CHECKS = (0.5, 2.0, 10.0)
 """Seconds after containers started or ended, in which that is one change, and after which it is looked which ranges there are; more than once, as an
 engine tells that one has died before it lists it as dead."""
 
+TAG_FOLLOWS = 2.0
+"""Seconds after a registry's word, when it is looked once more: Distribution 2.8 tells of a manifest, and then lets the tag mean it."""
+
 LONGEST_SILENCE = 30.0
 """Seconds after which a registry that did not answer is looked for again, at the latest; the first time after one second."""
 
@@ -117,8 +120,12 @@ class Shift:
         wanted = Target(repository, tag)
         for target in (wanted,) if tag else [each for each in self._known if each.repository == repository]:
             if target in self._known:
-                self._reconciler.forget(target)
-                self._queue.hint(target)
+                self._hint(target)
+                asyncio.get_running_loop().call_later(TAG_FOLLOWS, self._hint, target)
+
+    def _hint(self, target: Target) -> None:
+        self._reconciler.forget(target)
+        self._queue.hint(target)
 
     def look_anew(self) -> None:
         """At the next look nothing counts that was remembered of the registry or of upstreams."""

@@ -19,6 +19,7 @@ from controller.domain.ports import JournalEntry
 from controller.domain.reference import Target, parse_local
 from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue
+from controller.engine import shift as shift_module
 from controller.engine.reconcile import Look, Reconciler, Worked
 from controller.engine.shift import Reports, Shift
 from tests.engine.worlds import Worlds
@@ -322,6 +323,21 @@ async def test_a_hint_from_the_registry_repairs_what_somebody_deleted() -> None:
         assert len(told.works) == done
     assert len(told.looks) == 2
     assert not world.lost
+
+
+async def test_a_hint_that_comes_before_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry tells of a manifest before the tag means it: the first look finds nothing new, and there is another one a little later."""
+    monkeypatch.setattr(shift_module, "TAG_FOLLOWS", 0.1)
+    world, told = Worlds(), Told()
+    world.build("one", KALI, "kali")
+    async with a_shift(world, replace(wanted(KALI), mode=Mode.PUSH), told) as shift:
+        await until(lambda: there(world, KALI))
+        done = len(told.works)
+        shift.hint("cyroid/kali", "1")
+        await until(lambda: len(told.works) > done)
+        del world.registry.repositories["cyroid/kali"]
+        await until(lambda: there(world, KALI))
+    assert len(told.looks) == 1
 
 
 async def test_how_it_stands_is_told() -> None:
