@@ -35,8 +35,11 @@ class ReadableRegistry(Protocol):
         """What the identifier means, by one HEAD; NotFoundError only when the registry said so."""
         ...
 
-    async def manifest(self, repository: str, identifier: str) -> Manifest:
-        """The manifest's bytes, hashed: by digest CorruptError when they are not what was asked for. At most MAX_MANIFEST bytes are read."""
+    async def manifest(self, repository: str, identifier: str, known: Manifest | None = None) -> Manifest:
+        """The manifest's bytes, hashed: by digest CorruptError when they are not what was asked for. At most MAX_MANIFEST bytes are read.
+
+        `known` is what the identifier may still mean: then only that is asked.
+        """
         ...
 
     def read_blob(self, repository: str, digest: str, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

@@ -28,6 +28,10 @@ _ASKED = 10_000
 """Digests of which the tag is remembered by which a client asked: it gets the manifest by digest next."""
 
 
+_MANIFESTS, _SMALL = 1000, 16 << 10
+"""So many manifests of at most so many bytes are remembered: of those the registry only has to say that they are still what is meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a client asks for, by tag or digest; `ns` is containerd's word for whose repository that is, `client` its address.
@@ -69,6 +73,7 @@ class Pulls:
         self._clock = clock
         self._lookups = dict(store.lookups())
         self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
 
     async def manifest(self, rules: Dispatch, asked: Asked) -> Answer | Descriptor:
         """What a client asks for; of a HEAD perhaps its descriptor alone. Raises RemoteError or ForbiddenError."""
@@ -76,7 +81,7 @@ class Pulls:
         for place in rules.places(asked.repository, asked.ns, known=asked.known):
             try:
                 if place.upstream is None:
-                    return Answer(await self._registry.manifest(place.repository, asked.identifier))
+                    return Answer(await self._held(place.repository, asked.identifier))
                 return await self._through(rules.desired, place, place.upstream, asked)
             except NotFoundError as error:
                 missing = error
@@ -104,9 +109,22 @@ class Pulls:
 
     async def _here(self, repository: str, identifier: str) -> Manifest | None:
         try:
-            return await self._registry.manifest(repository, identifier)
+            return await self._held(repository, identifier)
         except NotFoundError:
             return None
+
+    async def _held(self, repository: str, identifier: str) -> Manifest:
+        """What the registry has now; what a tag meant before, and means still, is not read again. Of a digest it does not look before it says so."""
+        if is_digest(identifier):
+            return await self._registry.manifest(repository, identifier)
+        key = (repository, identifier)
+        manifest = await self._registry.manifest(repository, identifier, self._last.get(key))
+        if len(manifest.raw) <= _SMALL:
+            self._last[key] = manifest
+            self._last.move_to_end(key)
+            if len(self._last) > _MANIFESTS:
+                self._last.popitem(last=False)
+        return manifest
 
     def _is_fresh(self, desired: Desired, upstream: Reference, tag: str, here: Manifest) -> bool:
         """Whether upstream need not be asked: never again for an immutable tag, for others once in `refresh`."""

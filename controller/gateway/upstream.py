@@ -36,9 +36,9 @@ class SpooledUpstream:
         """By one HEAD."""
         return await self._registry.resolve(repository, identifier)
 
-    async def manifest(self, repository: str, identifier: str) -> Manifest:
+    async def manifest(self, repository: str, identifier: str, known: Manifest | None = None) -> Manifest:
         """The manifest; what it says of its blobs' sizes is remembered."""
-        manifest = await self._registry.manifest(repository, identifier)
+        manifest = await self._registry.manifest(repository, identifier, known)
         for blob in manifest.blobs:
             self._sizes[repository, blob.digest] = blob.size
         while len(self._sizes) > _SIZES:

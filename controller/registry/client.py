@@ -81,9 +81,15 @@ class RegistryClient(Sender):
             raise CorruptError(tried_by(response), f"it is {digest}", hint="the registry answers for another manifest than it was asked for")
         return Descriptor(headers.get("Content-Type", "").partition(";")[0].strip(), digest, int(length) if length.isdecimal() else 0)
 
-    async def manifest(self, repository: str, identifier: str) -> Manifest:
-        """The manifest's bytes, hashed (end-3). CorruptError when they are not what was asked for, or more than 4 MiB."""
-        async with self._sent("GET", _manifest(repository, identifier), _ACCEPT_MANIFESTS, scope=_pull(repository)) as response:
+    async def manifest(self, repository: str, identifier: str, known: Manifest | None = None) -> Manifest:
+        """The manifest's bytes, hashed (end-3). CorruptError when they are not what was asked for, or more than 4 MiB.
+
+        If the registry says that it is still the `known` one (RFC 9110, 13.1.2), that is given.
+        """
+        headers = {**_ACCEPT_MANIFESTS, "If-None-Match": f'"{known.digest}"'} if known else _ACCEPT_MANIFESTS
+        async with self._sent("GET", _manifest(repository, identifier), headers, scope=_pull(repository)) as response:
+            if known is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+                return known
             tried = tried_by(response)
             if is_page(response):
                 raise _no_registry(tried, response)

@@ -120,7 +120,7 @@ class Sender:
             response = await self._follow(method, url, headers, authorization, content)
             if self._is_ours(response.request.url):
                 self._manners.heed(response, lane)
-            if response.is_success:
+            if response.is_success or (response.status_code == httpx.codes.NOT_MODIFIED and "If-None-Match" in headers):
                 return response
             try:
                 error = await error_of(response, tried_by(response))

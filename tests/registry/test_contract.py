@@ -142,6 +142,20 @@ async def test_a_blob_is_mounted_from_where_it_is(subject: Registry) -> None:
     assert not await subject.mount("tools/base", MISSING, "cyroid/kali")
 
 
+async def test_a_manifest_that_is_known(subject: Registry) -> None:
+    """Is given as it is while the tag means it; then what the tag means now, and none when the tag is gone."""
+    known = await _push(subject, "cyroid/kali", "1")
+    assert await subject.manifest("cyroid/kali", "1", known) is known
+    config = config_of([LAYER, LAYER])
+    other = image_manifest(config, [LAYER, LAYER], OCI_MANIFEST)
+    await subject.write_blob("cyroid/kali", Descriptor("", digest_of(config), len(config)), _once(config))
+    await subject.put_manifest("cyroid/kali", "1", other)
+    assert await subject.manifest("cyroid/kali", "1", known) == other
+    await subject.delete_tag("cyroid/kali", "1")
+    with pytest.raises(NotFoundError):
+        await subject.manifest("cyroid/kali", "1", other)
+
+
 async def test_a_manifest_without_its_blobs_is_refused(subject: Registry) -> None:
     """Blobs first, then the manifest; and no tag is left of a refused one."""
     manifest = image_manifest(config_of([LAYER]), [LAYER], OCI_MANIFEST)

@@ -64,9 +64,11 @@ class MemoryRegistry:
         found = self._manifest(repository, identifier)
         return Descriptor(found.media_type, found.digest, len(found.raw))
 
-    async def manifest(self, repository: str, identifier: str) -> Manifest:
+    async def manifest(self, repository: str, identifier: str, known: Manifest | None = None) -> Manifest:
         self.fault("manifest")
         found = self._manifest(repository, identifier)
+        if known is not None and known.digest == found.digest:
+            return known
         if digest_of(found.raw) != found.digest:
             raise CorruptError(f"GET {repository}/{identifier}", "other bytes than its digest says")
         return found
