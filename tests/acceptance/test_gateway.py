@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.acceptance.wharf import WHARF, running, wharf
-from tests.support.scene import Scene, publish, tags_of
-from tests.support.servers import free_port
+from tests.support.scene import Scene, publish, release, tags_of
+from tests.support.servers import EngineServer, free_port
 
 ACCEPT = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
 
@@ -64,6 +64,28 @@ async def test_beside_run(scene: Scene) -> None:
         assert ask(other, "docker.io/library/nginx/manifests/1") == 200
         assert controller.end() == 0
     assert await tags_of(scene.registry, "docker.io/library/nginx") == {"1": published.digest}
+
+
+async def test_a_range_is_given_its_images_through_it(scene: Scene, newer_engine: EngineServer) -> None:
+    """By the gateway's address and under the names that the file says; what it pulls from there itself is no news, as the gateway kept it."""
+    port = free_port()
+    scene.images = [{"name": "cyroid/kali:1"}, {"name": "docker.io/library/nginx:1"}]
+    names = [image["name"] for image in scene.images]
+    lab = {"name": "lab-7", "engine": newer_engine.url, "range": True, "registryAddress": f"127.0.0.1:{port}", "present": names}
+    scene.spec = {"interval": "1h", "gateway": {"listen": f"127.0.0.1:{port}"}, "hosts": [lab]}
+    await release(scene.registry, "cyroid/kali", "1")
+    for name in ("nginx", "alpine"):
+        await release(scene.internet, f"library/{name}", "1")
+    with running(scene.file, state=scene.state) as controller:
+        for name in names:
+            controller.wait_for(f"✓ v pull {name}")
+        await asyncio.to_thread(newer_engine.docker, "pull", "-q", f"127.0.0.1:{port}/docker.io/library/alpine:1")
+        controller.wait_for("pulled docker.io/library/alpine:1 from the internet")
+        listed = await asyncio.to_thread(newer_engine.docker, "images", "--digests", "--format", "{{.Repository}}:{{.Tag}}")
+        assert {"cyroid/kali:1", "nginx:1"} <= set(listed.split())
+        (row,) = wharf("pulls", "-f", scene.file, "-o", "json", state=scene.state).json
+        assert (row["image"], row["throughGateway"]) == ("docker.io/library/alpine:1", True)
+        assert controller.end() == 0
 
 
 def test_alone(scene: Scene) -> None:
