@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-from collections.abc import Coroutine
-from typing import Any
 
 import requests
 import requests.exceptions
 
-from controller.domain.errors import CorruptError, RefusedError, UnreachableError
+from controller.domain.errors import CorruptError, UnreachableError
 from controller.hosts.streams import Client, Stream
 
 _CHUNK = 1 << 20
@@ -25,13 +22,6 @@ class Save(Stream):
         super().__init__(tried, lambda _: None)
         self._limit = limit
         self._chunks: asyncio.Queue[bytes] = asyncio.Queue(_AHEAD)
-        self._putting: concurrent.futures.Future[None] | None = None
-
-    def cancel(self) -> None:
-        """End the reading, and the waiting for who takes it."""
-        super().cancel()
-        if self._putting is not None:
-            self._putting.cancel()
 
     async def chunk(self) -> bytes:
         """The next one; none at the end."""
@@ -49,17 +39,7 @@ class Save(Stream):
                     left -= len(chunk)
                     if left < 0:
                         raise CorruptError(self.tried, f"it sends more than {self._limit} bytes, far beyond the size that it told")
-                    self._put(chunk)
+                    self.awaited(self._chunks.put(chunk))
             except requests.exceptions.ChunkedEncodingError:
                 raise UnreachableError(self.tried, "the engine broke the stream off") from None
-        self._put(b"")
-
-    def _put(self, chunk: bytes) -> None:
-        putting: Coroutine[Any, Any, None] = self._chunks.put(chunk)
-        self._putting = asyncio.run_coroutine_threadsafe(putting, self.loop)
-        if self.cancelled:
-            self._putting.cancel()
-        try:
-            self._putting.result()
-        except concurrent.futures.CancelledError:
-            raise RefusedError(self.tried, "cancelled") from None
+        self.awaited(self._chunks.put(b""))

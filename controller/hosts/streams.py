@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import docker.auth
 import requests
@@ -19,6 +20,8 @@ from controller.hosts.failures import in_stream
 
 Client = Any
 """docker.APIClient, whose type stubs lack the request helpers that streams which can be cancelled need."""
+
+T = TypeVar("T")
 
 QUICK = 60
 """Seconds for anything but what a stream brings: the engine may be busy, but it answers."""
@@ -59,6 +62,7 @@ class Stream:
         self._connection: Any = None
         self._response: Any = None
         self._moved: dict[str, int] = {}
+        self._awaited: concurrent.futures.Future[Any] | None = None
 
     def cancel(self) -> None:
         """End it, and with it what the engine does and the thread that waits: only a shutdown wakes one that waits for the next byte."""
@@ -67,6 +71,8 @@ class Stream:
             self._connection.sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(AttributeError, OSError):  # Where the connection has given its socket to the answer.
             self._response.raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as the SDK's _get_raw_response_socket()
+        if self._awaited is not None:
+            self._awaited.cancel()
 
     def begun(self) -> None:
         """The engine has taken the request; called in the thread."""
@@ -75,6 +81,17 @@ class Stream:
         """Tell of bytes that moved, from a thread."""
         if count > 0:
             self.loop.call_soon_threadsafe(self._advance, count)
+
+    def awaited(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of this in the event loop, for the thread, which waits no longer once all is cancelled."""
+        awaited = asyncio.run_coroutine_threadsafe(work, self.loop)
+        self._awaited = awaited
+        if self.cancelled:
+            awaited.cancel()
+        try:
+            return awaited.result()
+        except concurrent.futures.CancelledError:
+            raise RefusedError(self.tried, "cancelled") from None
 
     def records(
         self,

@@ -13,15 +13,21 @@ from controller.hosts.docker_engine import DockerHost
 from tests.support.servers import EngineServer, build_image
 
 
+def left_on_a_stand_in(engine: EngineServer, *names: str, number: int = 0) -> None:
+    """What is there when taking these names off broke off."""
+    with engine.client() as client:
+        list(client.api.load_image(standin.STAND_INS[number].tar))
+        (image_id,) = {image["Id"] for image in client.api.images()} & standin.STAND_INS[number].ids
+        for name in names:
+            client.api.tag(image_id, *name.split(":"))
+
+
 async def test_what_a_kill_left_is_seen_by_nobody_and_goes(either_engine: EngineServer) -> None:
     """A stand-in that still has the name is no image to a look, and is removed with the name; an image that got the name since is spared."""
     host = DockerHost("local", either_engine.url)
     try:
-        with either_engine.client() as client:
-            for stand_in, name in zip(standin.STAND_INS[:2], ("cyroid/kali:1", "cyroid/web:1"), strict=True):
-                list(client.api.load_image(stand_in.tar))
-                (image_id,) = {image["Id"] for image in client.api.images()} & stand_in.ids
-                client.api.tag(image_id, *name.split(":"))
+        left_on_a_stand_in(either_engine, "cyroid/kali:1")
+        left_on_a_stand_in(either_engine, "cyroid/web:1", number=1)
         web = build_image(either_engine, "cyroid/web:1", {"data": b"web"})
         assert [(image.id, image.tags) for image in (await host.look()).images] == [(web, (parse("cyroid/web:1"),))]
         await host.tidy()
@@ -35,11 +41,7 @@ async def test_what_broke_off_in_the_middle(either_engine: EngineServer) -> None
     """A name that is left on a stand-in means nothing, so a push under it is not refused; several names on one go, and a name that moved on stays."""
     host = DockerHost("local", either_engine.url)
     try:
-        with either_engine.client() as client:
-            list(client.api.load_image(standin.STAND_INS[0].tar))
-            (image_id,) = {image["Id"] for image in client.api.images()} & standin.STAND_INS[0].ids
-            for name in ("cyroid/kali:1", "cyroid/kali:2", "cyroid/web:1"):
-                client.api.tag(image_id, *name.split(":"))
+        left_on_a_stand_in(either_engine, "cyroid/kali:1", "cyroid/kali:2", "cyroid/web:1")
         with pytest.raises(NotFoundError, match="on its way off"):
             await host.inspect("cyroid/kali:1")
         web = build_image(either_engine, "cyroid/web:1", {"data": b"web"})
@@ -56,11 +58,7 @@ async def test_several_names_are_left(either_engine: EngineServer) -> None:
     """Of a stand-in that broke off more than once: all of them go."""
     host = DockerHost("local", either_engine.url)
     try:
-        with either_engine.client() as client:
-            list(client.api.load_image(standin.STAND_INS[0].tar))
-            (image_id,) = {image["Id"] for image in client.api.images()} & standin.STAND_INS[0].ids
-            for name in ("cyroid/kali:1", "cyroid/kali:2", "cyroid/kali:3"):
-                client.api.tag(image_id, *name.split(":"))
+        left_on_a_stand_in(either_engine, "cyroid/kali:1", "cyroid/kali:2", "cyroid/kali:3")
         await host.tidy()
         with either_engine.client() as client:
             assert client.api.images() == []
