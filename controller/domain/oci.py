@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,3 +156,8 @@ def _annotations(said: object) -> tuple[tuple[str, str], ...]:
 
 def _corrupt(answer: str) -> CorruptError:
     return CorruptError("reading a manifest", answer, hint="the registry holds something that is no image under this name")
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """What is in memory already, as a blob's chunks."""
+    yield data

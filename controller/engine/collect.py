@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.domain.errors import CollectingError, LockedError, NotFoundError, RefusedError, RemoteError, UsageError
 from controller.domain.letting_go import let_go
-from controller.domain.oci import Descriptor, digest_of
+from controller.domain.oci import Descriptor, digest_of, once
 from controller.domain.ports import AuditEntry, CollectedRegistry, CollectorProgram, Doubt, Gate, Marked, RegistryStorage, Shut
 from controller.domain.usage import Survey
 from controller.engine.bounded import bounded
@@ -149,7 +149,7 @@ class GarbageCollection:
         await self._check_clearing(terms)
         canary = secrets.token_bytes(16)
         digest = digest_of(canary)
-        await self._registry.write_blob(STAGING, Descriptor("", digest, len(canary)), _once(canary))
+        await self._registry.write_blob(STAGING, Descriptor("", digest, len(canary)), once(canary))
         marked = await self._program.look()
         if digest not in marked.garbage:
             raise self._other_registry("it does not know what was written there a moment ago")
@@ -230,7 +230,3 @@ class GarbageCollection:
         except NotFoundError:
             return False
         return True
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

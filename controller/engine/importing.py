@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from controller.domain.actions import Import
 from controller.domain.archived import LAYER_TYPES, OCI_CONFIG, ArchivedBlob, ArchivedContent, Packing, chosen
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, UsageError, WharfError
-from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.ports import Advance, Archives, OpenArchive, Registry
 from controller.domain.reference import Reference, Target
 from controller.engine.arrivals import Arrivals, Arrived, same_layer, typed
@@ -255,7 +255,7 @@ class Importer:
     async def _config(self, repository: str, config: bytes) -> None:
         digest = digest_of(config)
         if not await self._registry.has_blob(repository, digest):
-            await self._registry.write_blob(repository, Descriptor("", digest, len(config)), _once(config))
+            await self._registry.write_blob(repository, Descriptor("", digest, len(config)), once(config))
 
 
 def _manifest(config: bytes, layers: Sequence[Arrived]) -> Manifest:
@@ -271,7 +271,3 @@ def _manifest(config: bytes, layers: Sequence[Arrived]) -> Manifest:
 
 def _entry(blob: Descriptor) -> dict[str, object]:
     return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from controller.domain.actions import Push, Reason
@@ -11,7 +11,7 @@ from controller.domain.archived import ArchivedContent, Packing, chosen
 from controller.domain.desired import ArchiveSource, Desired, DesiredImage, HostCopy
 from controller.domain.errors import RefusedError, RemoteError, UnprovenError
 from controller.domain.observation import Present
-from controller.domain.oci import Descriptor, Manifest, digest_of
+from controller.domain.oci import Descriptor, Manifest, digest_of, once
 from controller.domain.platforms import ATTESTATION_OF
 from controller.domain.ports import PassingBlob, Registry
 from controller.domain.reference import Reference
@@ -101,7 +101,7 @@ class Salvage:
 
     async def _write(self, repository: str, manifest: Manifest) -> None:
         """A manifest's bytes, under its digest; no tag is touched. As a blob, which no cache prevents; then, if need be, as what it is."""
-        await self._registry.write_blob(repository, Descriptor("", manifest.digest, len(manifest.raw)), _once(manifest.raw))
+        await self._registry.write_blob(repository, Descriptor("", manifest.digest, len(manifest.raw)), once(manifest.raw))
         try:
             await self._registry.manifest(repository, manifest.digest)
         except RemoteError:
@@ -134,7 +134,7 @@ class Salvage:
         moved = 0
         if content.config and digest_of(content.config) in wanted:
             blob = Descriptor("", digest_of(content.config), len(content.config))
-            await self._registry.write_blob(repository, blob, _once(content.config))
+            await self._registry.write_blob(repository, blob, once(content.config))
             moved += blob.size
         for manifest in content.manifests:
             if manifest.digest in wanted or "" in wanted:
@@ -209,7 +209,3 @@ class Salvage:
             return True
         config = (await self._registry.manifest(repository, digest)).config
         return config is not None and config.digest == copy.image.id
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

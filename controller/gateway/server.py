@@ -12,13 +12,13 @@ from aiohttp import web
 
 from controller.domain.desired import Desired
 from controller.domain.dispatch import Dispatch, NeedsLoginError
-from controller.domain.oci import MAX_MANIFEST, Descriptor
+from controller.domain.oci import MAX_MANIFEST, Descriptor, once
 from controller.domain.ports import Forwarded, Forwarder
 from controller.domain.reference import HELD_PREFIX, is_digest
 from controller.gateway.access import Access
 from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, passed_on, problem, told
 from controller.gateway.pulls import Asked, Pulls
-from controller.gateway.writes import Writes, mounted_from, once, read_manifest
+from controller.gateway.writes import Writes, mounted_from, read_manifest
 
 log = logging.getLogger(__name__)
 

@@ -111,8 +111,3 @@ def mounted_from(request: web.Request) -> tuple[str, str]:
     """The repository that a blob shall be mounted from, and the blob's digest; "" for a request that mounts none."""
     source, digest = request.query.get("from", ""), request.query.get("mount", "")
     return (source, digest) if request.method == "POST" and is_digest(digest) else ("", "")
-
-
-async def once(data: bytes) -> AsyncIterator[bytes]:
-    """All of it in one chunk."""
-    yield data

@@ -16,7 +16,7 @@ import httpx
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, UnreachableError, WharfError
 from controller.domain.gate import OPEN
-from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.ports import Doubt, Gate
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
@@ -128,7 +128,7 @@ class RegistryClient(Sender):
                     raise RefusedError(error.tried, "the registry took this manifest, and does not have it", hint=hint) from None
             else:
                 return
-            await self.write_blob(repository, Descriptor("", manifest.digest, len(manifest.raw)), _once(manifest.raw))
+            await self.write_blob(repository, Descriptor("", manifest.digest, len(manifest.raw)), once(manifest.raw))
 
     # Blobs.
 
@@ -388,10 +388,6 @@ def _blob(repository: str, digest: str) -> str:
     if not is_digest(digest):
         raise CorruptError(f"naming a blob of {repository}", f"{one_line(digest)!r} is no digest")
     return f"/v2/{repository}/blobs/{digest}"
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def _unmarked(error: RemoteError) -> bool:

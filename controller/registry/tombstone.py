@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from controller.domain.errors import NotFoundError, RefusedError, RemoteError
-from controller.domain.oci import DOCKER_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import DOCKER_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 
@@ -68,10 +68,6 @@ async def _carve(registry: _Registry, repository: str) -> Manifest:
     """A manifest of an image without layers, unique by its config."""
     config = json.dumps({"wharfinger.dev/tombstone": secrets.token_hex(16)}).encode()
     blob = Descriptor(_CONFIG, digest_of(config), len(config))
-    await registry.write_blob(repository, blob, _once(config))
+    await registry.write_blob(repository, blob, once(config))
     said = {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
     return parse_manifest(json.dumps({"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "config": said, "layers": []}).encode())
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

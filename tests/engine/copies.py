@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.domain.actions import Copy, Reason
-from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.reference import Reference, Target
 from controller.engine.copy import Copier
 from controller.engine.manifests import Manifests
@@ -79,7 +79,7 @@ def entry(kind: str, data: bytes, **more: Any) -> dict[str, Any]:
 async def upload(client: RegistryClient, repository: str, *blobs: bytes) -> None:
     """Write some blobs."""
     for data in blobs:
-        await client.write_blob(repository, Descriptor("", digest_of(data), len(data)), _once(data))
+        await client.write_blob(repository, Descriptor("", digest_of(data), len(data)), once(data))
 
 
 async def image(
@@ -113,7 +113,3 @@ async def index(client: RegistryClient, repository: str, tag: str, entries: Iter
     made = index_of(entries, **more)
     await client.put_manifest(repository, tag, made)
     return made
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError
-from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.ports import Registry
 from controller.registry.client import RegistryClient
 from tests.support.memory import MemoryRegistry, config_of, image_manifest
@@ -28,10 +28,6 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
     await client.close()
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
 async def _read(registry: Registry, repository: str, digest: str) -> bytes:
     async with registry.read_blob(repository, digest) as chunks:
         return b"".join([chunk async for chunk in chunks])
@@ -40,7 +36,7 @@ async def _read(registry: Registry, repository: str, digest: str) -> bytes:
 async def _push(registry: Registry, repository: str, tag: str, layer: bytes = LAYER) -> Manifest:
     config = config_of([layer])
     for data in (layer, config):
-        await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), _once(data))
+        await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), once(data))
     manifest = image_manifest(config, [layer], OCI_MANIFEST)
     await registry.put_manifest(repository, tag, manifest)
     return manifest
@@ -90,7 +86,7 @@ async def test_a_blob_is_offered(subject: Registry) -> None:
     assert await _read(subject, "tools/base", digest_of(LAYER)) == LAYER
     upload = await subject.offer("tools/base", digest_of(b"new"), "tools/base")
     assert upload
-    await subject.write_blob("tools/base", Descriptor("", digest_of(b"new"), 3), _once(b"new"), upload)
+    await subject.write_blob("tools/base", Descriptor("", digest_of(b"new"), 3), once(b"new"), upload)
     assert await _read(subject, "tools/base", digest_of(b"new")) == b"new"
 
 
@@ -104,7 +100,7 @@ async def test_a_blob_with_other_bytes_is_refused(subject: Registry) -> None:
     """The digest is checked on arrival, and nothing is kept."""
     claimed = digest_of(b"other")
     with pytest.raises(CorruptError):
-        await subject.write_blob("cyroid/kali", Descriptor("", claimed, len(LAYER)), _once(LAYER))
+        await subject.write_blob("cyroid/kali", Descriptor("", claimed, len(LAYER)), once(LAYER))
     assert not await subject.has_blob("cyroid/kali", claimed)
 
 
@@ -148,7 +144,7 @@ async def test_a_manifest_that_is_known(subject: Registry) -> None:
     assert await subject.manifest("cyroid/kali", "1", known) is known
     config = config_of([LAYER, LAYER])
     other = image_manifest(config, [LAYER, LAYER], OCI_MANIFEST)
-    await subject.write_blob("cyroid/kali", Descriptor("", digest_of(config), len(config)), _once(config))
+    await subject.write_blob("cyroid/kali", Descriptor("", digest_of(config), len(config)), once(config))
     await subject.put_manifest("cyroid/kali", "1", other)
     assert await subject.manifest("cyroid/kali", "1", known) == other
     await subject.delete_tag("cyroid/kali", "1")

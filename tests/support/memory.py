@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostImage, HostState, StoreKind
-from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
 from controller.domain.ranges import Container
 from controller.domain.reference import HELD_PREFIX, Reference, is_digest, parse
@@ -334,7 +334,7 @@ class MemoryHost:
         image = self.images[self._id_of(reference)]
         stored = [packed(layer) for layer in image.layers]
         for data in (*stored, image.config):
-            await registry.write_blob(name.repository, Descriptor("", digest_of(data), len(data)), _once(data))
+            await registry.write_blob(name.repository, Descriptor("", digest_of(data), len(data)), once(data))
             advance(len(data))
         self.fault("push manifest")
         manifest = image_manifest(image.config, stored, DOCKER_MANIFEST)
@@ -417,7 +417,7 @@ class MemoryHost:
         saved = tar_of({config: image.config, **layers, "manifest.json": json.dumps(listed).encode()})
         if len(saved) > limit:
             raise CorruptError(f"saving {image_id}", f"more than {limit} bytes")
-        yield _once(saved)
+        yield once(saved)
 
     async def load(self, archive: AsyncIterator[bytes], advance: Advance) -> None:
         self.fault("load")
@@ -484,10 +484,6 @@ def _repository(name: str) -> tuple[str, str]:
 async def _read(registry: MemoryRegistry, repository: str, blob: Descriptor) -> bytes:
     async with registry.read_blob(repository, blob.digest) as chunks:
         return b"".join([chunk async for chunk in chunks])
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 def layer_of(word: str, size: int = 0) -> bytes:

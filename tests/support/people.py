@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from controller.domain.oci import once
 from controller.domain.reference import parse
 from tests.support.archives import config, layer, oci_image, tar_of
 from tests.support.scene import client
@@ -184,7 +184,7 @@ class People:
         manifest, blobs = oci_image([layer(word)], more={"config": {"Labels": {WORD: word}}})
         async with client(self.internet) as registry:
             for blob in manifest.blobs:
-                await registry.write_blob(repository, blob, _once(blobs[f"blobs/sha256/{blob.digest[7:]}"]))
+                await registry.write_blob(repository, blob, once(blobs[f"blobs/sha256/{blob.digest[7:]}"]))
             await registry.put_manifest(repository, word, manifest)
 
     def _program(self) -> Path:
@@ -193,7 +193,3 @@ class People:
             path.write_bytes(pause_program())
             path.chmod(0o755)
         return path
-
-
-async def _once(data: bytes) -> Any:
-    yield data

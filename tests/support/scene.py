@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, parse_manifest
+from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
 from controller.domain.ports import Store
 from controller.domain.spec import API_VERSION
 from controller.engine.apply import Outcome
@@ -158,7 +158,7 @@ async def release(server: RegistryServer, repository: str, tag: str) -> Manifest
     manifest, members = oci_image([layer(os.urandom(8).hex())])
     async with client(server) as registry:
         for blob in manifest.blobs:
-            await registry.write_blob(repository, blob, _once(members[f"blobs/sha256/{blob.digest[7:]}"]))
+            await registry.write_blob(repository, blob, once(members[f"blobs/sha256/{blob.digest[7:]}"]))
         await registry.put_manifest(repository, tag, manifest)
     return manifest
 
@@ -177,11 +177,7 @@ async def _publish_one(registry: RegistryClient, repository: str, tag: str, size
     layer = os.urandom(size)
     config = config_of([layer])
     for data in (layer, config):
-        await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), _once(data))
+        await registry.write_blob(repository, Descriptor("", digest_of(data), len(data)), once(data))
     manifest = image_manifest(config, [layer], OCI_MANIFEST)
     await registry.put_manifest(repository, tag or manifest.digest, manifest)
     return manifest
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
