@@ -10,7 +10,7 @@ from contextlib import aclosing
 from controller.domain.archived import Form
 from controller.domain.errors import CorruptError
 from controller.domain.oci import Descriptor
-from controller.sources.packing import Checksum, Packer, packed
+from controller.sources.packing import Packer, PlainLayer
 from controller.sources.streams import BLOCK, Readable, unpacked
 from controller.sources.workers import Workers, ahead
 
@@ -64,8 +64,8 @@ class Blob:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Its bytes as they go to the registry; at the end diff_id is known."""
         if self._packer is not None:
-            plain = _Plain(self._source, self._packer.size)
-            async with aclosing(ahead(self._workers, plain.step)) as blocks, aclosing(self._packed(blocks, plain)) as found:
+            plain = PlainLayer(self._source, self._packer)
+            async with aclosing(plain.chunks(self._workers)) as found:
                 async for chunk in found:
                     yield chunk
             self.diff_id = plain.diff_id
@@ -77,31 +77,6 @@ class Blob:
         self.diff_id = verbatim.diff_id
         if self.blob is not None and self.blob.digest.startswith("sha256:") and verbatim.digest != self.blob.digest:
             raise CorruptError(f"reading {self.member}", f"its bytes are {verbatim.digest[:19]}", hint="the archive is damaged: fetch it again")
-
-    def _packed(self, blocks: AsyncGenerator[bytes, None], plain: _Plain) -> AsyncGenerator[bytes, None]:
-        assert self._packer is not None  # noqa: S101 - asked by chunks()
-        return packed(blocks, self._packer, plain.checksum, self._workers)
-
-
-class _Plain:
-    """Blocks of one size, hashed."""
-
-    def __init__(self, source: Readable, size: int) -> None:
-        self._source = source
-        self._size = size
-        self._hash = hashlib.sha256()
-        self.checksum = Checksum()
-
-    def step(self) -> bytes:
-        """The next block, shorter at the end only."""
-        block = filled(self._source, self._size)
-        self._hash.update(block)
-        self.checksum.update(block)
-        return block
-
-    @property
-    def diff_id(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
 
 
 class _Verbatim:
@@ -141,15 +116,3 @@ class _Verbatim:
     @property
     def diff_id(self) -> str:
         return f"sha256:{(self._raw_hash if self._plain is None else self._plain_hash).hexdigest()}"
-
-
-def filled(source: Readable, size: int) -> bytes:
-    """So many bytes, fewer at the end only."""
-    data = source.read(size)
-    if len(data) in {0, size}:
-        return data
-    parts, have = [data], len(data)
-    while have < size and (more := source.read(size - have)):
-        parts.append(more)
-        have += len(more)
-    return b"".join(parts)

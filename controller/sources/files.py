@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError
-from controller.sources.blobs import filled
 from controller.sources.members import Members
-from controller.sources.streams import BLOCK, Readable
+from controller.sources.streams import BLOCK, Readable, filled
 from controller.sources.tar import Entry, Kind
 
 STDIN = "-"

@@ -8,13 +8,13 @@ from pathlib import Path
 from controller.domain.archived import ArchivedContent, Packing
 from controller.domain.errors import CorruptError
 from controller.domain.ports import PassingBlob
-from controller.sources.blobs import Blob, Member, filled
+from controller.sources.blobs import Blob, Member
 from controller.sources.documents import MAX_DOCUMENT, Documents
 from controller.sources.files import File, FolderFile, FolderMembers, Part, SeekingSectors
 from controller.sources.members import Members
 from controller.sources.passing import blob_of
 from controller.sources.saved import contents
-from controller.sources.streams import Prefixed, Readable, form_of
+from controller.sources.streams import Prefixed, Readable, filled, form_of
 from controller.sources.tar import Entry, Headers
 from controller.sources.workers import Workers
 

@@ -6,18 +6,22 @@ zstd: each block is a frame (RFC 8878, 3).
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import threading
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import zstandard
 from isal import isal_zlib
 
 from controller.domain.archived import Form, Packing
-from controller.sources.streams import BLOCK
+from controller.sources.streams import BLOCK, Readable, filled
 from controller.sources.workers import Workers
+
+PACKED = 2 * BLOCK
+"""Bytes of a block: of half as many, the cores spend a twentieth of their time on passing them around."""
 
 _ZLIB_LEVEL = 6
 """Level 9 takes three times as long, for one part in a hundred."""
@@ -29,10 +33,9 @@ _DEFLATE_END = b"\x03\x00"
 
 @dataclass(frozen=True, slots=True)
 class Packer:
-    """One way to pack. `block` packs `size` bytes, `head` goes before them all; of gzip, the end tells the sum and the size."""
+    """One way to pack. `head` goes before all blocks; of gzip, the end tells the sum and the size."""
 
     form: Form
-    size: int
     head: bytes
     block: Callable[[bytes], bytes]
 
@@ -58,39 +61,77 @@ def _zstd(data: bytes) -> bytes:
 
 
 PACKERS = {
-    Packing.FAST: Packer(Form.GZIP, BLOCK, _GZIP_HEAD, _fast),
-    Packing.SMALL: Packer(Form.GZIP, BLOCK, _GZIP_HEAD, _small),
-    Packing.ZSTD: Packer(Form.ZSTD, 4 * BLOCK, b"", _zstd),
+    Packing.FAST: Packer(Form.GZIP, _GZIP_HEAD, _fast),
+    Packing.SMALL: Packer(Form.GZIP, _GZIP_HEAD, _small),
+    Packing.ZSTD: Packer(Form.ZSTD, b"", _zstd),
 }
 
 
-class Checksum:
-    """The CRC and the size of what was packed."""
+class PlainLayer:
+    """A plain layer: its blocks are read and hashed in their order, by one thread at a time, and packed by as many as there are.
 
-    def __init__(self) -> None:
-        self.value = 0
-        self.size = 0
+    One step does it all for a block, as a block that is handed from thread to thread waits each time until a core is free for the next one.
+    """
 
-    def update(self, data: bytes) -> None:
-        """Some more."""
-        self.value = isal_zlib.crc32(data, self.value)
-        self.size += len(data)
+    def __init__(self, source: Readable, packer: Packer, size: int = PACKED) -> None:
+        self._source = source
+        self._packer = packer
+        self._size = size
+        self._reading = threading.Lock()
+        self._over = False
+        self._hash = hashlib.sha256()
+        self._checksum = 0
+        self._blocks = 0
+        self._bytes = 0
+
+    @property
+    def diff_id(self) -> str:
+        """The digest of the plain bytes, known when all have been read."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    async def chunks(self, workers: Workers) -> AsyncGenerator[bytes, None]:
+        """The packed bytes."""
+        steps = deque(workers.start(self._step) for _ in range(workers.blocks))
+        waiting: dict[int, bytes] = {}
+        given = 0
+        try:
+            if self._packer.head:
+                yield self._packer.head
+            while steps:
+                done = await steps.popleft()
+                if done is None:
+                    continue
+                steps.append(workers.start(self._step))
+                waiting[done.number] = done.packed
+                while given in waiting:
+                    yield waiting.pop(given)
+                    given += 1
+            if end := self._packer.end(self._checksum, self._bytes):
+                yield end
+        finally:
+            for each in steps:
+                each.cancel()
+
+    def _step(self) -> _Block | None:
+        """The next block, packed; None when there is none."""
+        with self._reading:
+            number, block = self._blocks, self._read()
+        return _Block(number, self._packer.block(block)) if block else None
+
+    def _read(self) -> bytes:
+        if self._over:
+            return b""
+        self._over = True  # And so it stays when reading fails.
+        block = filled(self._source, self._size)
+        self._hash.update(block)
+        self._checksum = isal_zlib.crc32(block, self._checksum)
+        self._bytes += len(block)
+        self._blocks += 1
+        self._over = not block
+        return block
 
 
-async def packed(blocks: AsyncIterator[bytes], packer: Packer, checksum: Checksum, workers: Workers) -> AsyncGenerator[bytes, None]:
-    """The blocks, packed in their order. `checksum` has seen them all when they end."""
-    under_way: deque[asyncio.Future[bytes]] = deque()
-    try:
-        if packer.head:
-            yield packer.head
-        async for block in blocks:
-            under_way.append(workers.start(lambda data=block: packer.block(data)))  # type: ignore[misc] # the block of this turn
-            if len(under_way) > workers.blocks:
-                yield await under_way.popleft()
-        while under_way:
-            yield await under_way.popleft()
-        if end := packer.end(checksum.value, checksum.size):
-            yield end
-    finally:
-        for each in under_way:
-            each.cancel()
+@dataclass(frozen=True, slots=True)
+class _Block:
+    number: int
+    packed: bytes

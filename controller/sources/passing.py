@@ -11,13 +11,13 @@ from controller.domain.errors import CorruptError
 from controller.domain.oci import Descriptor
 from controller.domain.ports import PassingBlob
 from controller.domain.reference import is_digest
-from controller.sources.blobs import Blob, Member, filled
+from controller.sources.blobs import Blob, Member
 from controller.sources.documents import MAX_DOCUMENT, MAX_DOCUMENTS, Documents
 from controller.sources.files import PassingSectors
 from controller.sources.members import Members, digest_in, matters
 from controller.sources.packing import PACKERS
 from controller.sources.saved import contents
-from controller.sources.streams import BLOCK, Prefixed, Readable, form_of, unpacked
+from controller.sources.streams import BLOCK, Prefixed, Readable, filled, form_of, unpacked
 from controller.sources.tar import Entry, Headers, Kind
 from controller.sources.workers import Workers
 

@@ -11,7 +11,7 @@ from controller.domain.archived import Form
 from controller.domain.errors import CorruptError
 
 BLOCK = 1 << 20
-"""Bytes that are read, hashed and packed at a time."""
+"""Bytes that are read at a time."""
 
 _MAGIC = {b"\x1f\x8b": Form.GZIP, b"\x28\xb5\x2f\xfd": Form.ZSTD}
 _MAX_WINDOW = 1 << 27
@@ -25,6 +25,18 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; none at the end only."""
         ...
+
+
+def filled(source: Readable, size: int) -> bytes:
+    """So many bytes, fewer at the end only."""
+    data = source.read(size)
+    if len(data) in {0, size}:
+        return data
+    parts, have = [data], len(data)
+    while have < size and (more := source.read(size - have)):
+        parts.append(more)
+        have += len(more)
+    return b"".join(parts)
 
 
 def form_of(head: bytes) -> Form:

@@ -10,19 +10,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_MOST_BLOBS = 4
+_MOST_BLOBS, _MOST_BLOCKS = 4, 6
 
 
 class Workers:
     """A pool whose steps are short: a block each. A step that has begun ends, also when nobody waits for it any more.
 
-    `blobs` may be under way at a time, and of each of them so many `blocks`: enough for every core, and no more than memory is spent for.
+    `blobs` may be under way at a time, and of each of them so many `blocks`: enough for every core, and no more than memory is spent for
+    (2 MiB a block, and what it was packed to).
     """
 
     def __init__(self) -> None:
         cores = len(os.sched_getaffinity(0))
         self.blobs = min(_MOST_BLOBS, max(2, cores))
-        self.blocks = cores // self.blobs + 1
+        self.blocks = min(_MOST_BLOCKS, cores // self.blobs + 2)
         self._pool = ThreadPoolExecutor(cores + self.blobs, thread_name_prefix="archive")
 
     def start(self, step: Callable[[], T]) -> asyncio.Future[T]:
