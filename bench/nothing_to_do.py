@@ -16,11 +16,13 @@ import yaml
 
 from bench.images import ask, fill
 from bench.measure import Result, in_turns, own_processor_seconds, processor_seconds, run
-from controller import wiring
 from controller.domain.desired import Desired
 from controller.domain.spec import API_VERSION
 from controller.engine.reconcile import Reconciler
 from controller.registry.client import RegistryClient
+from controller.wiring import registries, world
+from controller.wiring.setup import read
+from controller.wiring.state import stored
 from tests.support.servers import RegistryServer, free_port
 
 REPOSITORIES = [f"bench/image{number:03}" for number in range(100)]
@@ -139,11 +141,11 @@ async def _opened(file: Path, state: Path, *, fresh: bool) -> AsyncIterator[_Wor
         clients.append(RegistryClient(*arguments, **more))  # type: ignore[arg-type] # passed on as they came
         return clients[-1]
 
-    setup = wiring.read([file])
+    setup = read([file])
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(wiring.stored(setup, str(state)))
-        with patch.object(wiring, "RegistryClient", client):
-            reconciler = await stack.enter_async_context(wiring.open_world(setup, store, actor="bench", fresh=fresh))
+        store = stack.enter_context(stored(setup, str(state)))
+        with patch.object(world, "RegistryClient", client), patch.object(registries, "RegistryClient", client):
+            reconciler = await stack.enter_async_context(world.open_world(setup, store, actor="bench", fresh=fresh))
         yield _World(setup.desired, reconciler, clients)
 
 

@@ -1,9 +1,8 @@
-"""The imperative doors for scripts: `wharf push` and `wharf pull`. One image, the same plan, guards and laws as `wharf apply`."""
+"""What the imperative doors for scripts do: one image, the same plan, guards and laws as `wharf apply`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -15,24 +14,11 @@ from controller.cli.tables import HELD_SIGN, HELD_STYLE
 from controller.domain.actions import HeldBack, Kind, Plan, Reason, image_of
 from controller.domain.desired import Desired
 from controller.engine.apply import Outcome
-from controller.engine.doors import bringing_back, part, pulling, pushing
+from controller.engine.doors import part
 from controller.engine.reconcile import Look
-from controller.settings import files_or_default
-from controller.wiring import Setup, locked, open_world, read
-
-
-def push(files: tuple[Path, ...], state: str | None, image: str, host: str) -> int:
-    """`wharf push`."""
-    setup = read(files_or_default(files))
-    return through(setup, state, "push", pushing(setup.desired, image, host), {Kind.COPY, Kind.PUSH})
-
-
-def pull(files: tuple[Path, ...], state: str | None, image: str, host: str | None, platforms: tuple[str, ...]) -> int:
-    """`wharf pull`."""
-    setup = read(files_or_default(files))
-    if host is not None:
-        return through(setup, state, "pull", bringing_back(setup.desired, image, host), {Kind.PULL})
-    return through(setup, state, "pull", pulling(setup.desired, image, platforms), {Kind.COPY})
+from controller.wiring.setup import Setup
+from controller.wiring.state import locked
+from controller.wiring.world import open_world
 
 
 def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds: Collection[Kind]) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 from rich.console import Console
+from rich.text import Text
+
+from controller.domain.errors import WharfError
 
 
 class Exit(IntEnum):
@@ -19,3 +22,15 @@ class Exit(IntEnum):
 def complaints() -> Console:
     """Standard error for words to people: each on one line, however long, and nothing in them coloured by guess."""
     return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def complain(name: str, error: WharfError) -> None:
+    """What is wrong with one image or archive, by its name."""
+    said = str(error)
+    words = said if name in said else f"{name}: {said}"
+    complaints().print(Text.assemble(("error: ", "red"), words))
+
+
+def note(words: str) -> None:
+    """What a person should know, and that is no failure."""
+    complaints().print(Text.assemble(("note: ", "yellow"), words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ def told_to_stop() -> asyncio.Event:
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on the fast loop; the one error of a task group is raised as itself."""
+    gc.freeze()  # What is loaded by now stays as long as the process: nobody need look there for garbage.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(work)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +14,7 @@ from rich.text import Text
 
 from controller.cli.tables import SIGNS, STYLES
 from controller.domain.actions import Action, HeldBack, image_of
+from controller.domain.ports import Advance
 from controller.domain.texts import size
 from controller.engine.apply import Outcome
 
@@ -97,3 +101,17 @@ class BarProgress:
 def progress_on(console: Console, total: int) -> LineProgress | BarProgress:
     """Bars where they can be drawn."""
     return BarProgress(console, total) if console.is_terminal else LineProgress(console)
+
+
+@contextmanager
+def byte_bar(path: str) -> Iterator[Advance]:
+    """A bar on a terminal, nothing elsewhere: the lines say it all."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    total = Path(path).stat().st_size if path != "-" and Path(path).is_file() else None
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(path, total=total)
+        yield lambda count: bars.advance(task, count)

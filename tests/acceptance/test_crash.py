@@ -27,7 +27,7 @@ PATIENCE = 60
 
 # Python's imports are done once, in a server that forks: so that the moments fall into the command's own work.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["controller.cli.main", __name__])
+FORKS.set_forkserver_preload(["controller.cli.main", "controller.cli.commands.apply", "controller.cli.commands.run", __name__])
 
 
 def _command(arguments: list[str], log: Path) -> None:

@@ -20,7 +20,7 @@ from controller.domain.desired import Desired, Patterns
 from controller.domain.plan import make_plan
 from controller.domain.policy import guard
 from controller.domain.spec import Mode
-from controller.wiring import read
+from controller.wiring.setup import read
 from tests.support.builders import engine, on_host, seen
 from tests.support.servers import Server, free_port
 

@@ -8,7 +8,7 @@ import pytest
 
 from controller.domain.actions import Reason
 from controller.engine.apply import Outcome
-from controller.wiring import read
+from controller.wiring.setup import read
 from tests.conftest import StartRegistry
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.domain.actions import Kind
 from controller.registry.client import RegistryClient
-from controller.wiring import read
+from controller.wiring.setup import read
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 NGINX = "docker.io/library/nginx"

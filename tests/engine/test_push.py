@@ -12,7 +12,7 @@ from controller.domain.reference import Target
 from controller.engine.apply import Outcome
 from controller.hosts.docker_engine import DockerHost
 from controller.hosts.standin import STAND_INS
-from controller.wiring import read
+from controller.wiring.setup import read
 from tests.conftest import StartRegistry
 from tests.support.scene import Quiet, Scene, publish, tags_of
 

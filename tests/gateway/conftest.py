@@ -18,7 +18,7 @@ from controller.gateway.keeper import Kept
 from controller.gateway.serving import Parts, serving
 from controller.registry.client import RegistryClient
 from controller.registry.forward import ForwardingClient
-from controller.wiring import open_registries
+from controller.wiring.registries import open_registries
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.memory_store import MemoryStore
 from tests.support.servers import RegistryServer

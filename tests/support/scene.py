@@ -18,7 +18,9 @@ from controller.domain.spec import API_VERSION
 from controller.engine.apply import Outcome
 from controller.engine.reconcile import Look, Pass, Reconciler
 from controller.registry.client import RegistryClient
-from controller.wiring import locked, open_world, read
+from controller.wiring.setup import read
+from controller.wiring.state import locked
+from controller.wiring.world import open_world
 from tests.support.archives import layer, oci_image
 from tests.support.memory import config_of, image_manifest
 from tests.support.servers import EngineServer, RegistryServer, build_image

@@ -1,46 +1,18 @@
-"""`wharf usage`: what the registry stores, by repository and in all."""
+"""What a registry stores, as a table and as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.commands import print_data, table_console
-from controller.cli.errors import Exit, complaints
-from controller.cli.loop import run_to_end
 from controller.cli.tables import grid
 from controller.domain.ports import RegistryStorage
 from controller.domain.texts import size
 from controller.domain.usage import Survey, Usage
-from controller.engine.survey import survey
-from controller.settings import files_or_default
-from controller.wiring import folder_of, of_registry, open_registry, read, registry_config
-
-
-def usage(files: tuple[Path, ...], config: Path | None, registry: str | None, output: str) -> int:
-    """`wharf usage`."""
-    setup = of_registry(registry, None) if registry else read(files_or_default(files))
-    folder = folder_of(registry_config(config))
-
-    async def work() -> tuple[Survey, Mapping[str, int] | None]:
-        async with open_registry(setup, None) as found:
-            seen = await survey(found)
-            return seen, await blobs_of(folder, seen)
-
-    seen, blobs = run_to_end(work())
-    disk = size_of(blobs)
-    if output == "table":
-        table_console().print(usage_table(seen.usage))
-        table_console().print(total(seen.usage, disk))
-    else:
-        print_data(usage_row(seen.usage, disk), output)
-    tell_unread(complaints(), seen)
-    return Exit.NOT_CONVERGED if seen.unread else Exit.OK
 
 
 async def blobs_of(folder: RegistryStorage | None, seen: Survey) -> Mapping[str, int] | None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit
 from controller.cli.loop import run_to_end
-from controller.cli.usage import blobs_of, size_of, tell_unread, total, usage_row, usage_table
-from controller.cli.verify import broken_row, lines_of, reading
+from controller.cli.options import CONFIG, OUTPUT, PATHS, STATE
+from controller.cli.printing import print_data, table_console
+from controller.cli.sizes import blobs_of, size_of, tell_unread, total, usage_row, usage_table
+from controller.cli.verdicts import broken_row, lines_of, reading
 from controller.domain.errors import RefusedError, UsageError
 from controller.domain.ports import AuditEntry, Marked, Store
 from controller.domain.spec import Mode
@@ -26,18 +28,10 @@ from controller.engine.collect import COLLECT, Cache, Collected, Terms, expired_
 from controller.engine.survey import survey
 from controller.engine.sweep import EXPIRE
 from controller.settings import files_or_default
-from controller.wiring import (
-    Collecting,
-    Setup,
-    collector_of,
-    gateway_goes_on,
-    of_registry,
-    open_collection,
-    read,
-    recorded,
-    registry_config,
-    verifier_of,
-)
+from controller.wiring.collecting import Collecting, collector_of, gateway_goes_on, open_collection, registry_config
+from controller.wiring.registries import verifier_of
+from controller.wiring.setup import Setup, of_registry, read
+from controller.wiring.state import recorded
 
 _TRAIL = 100_000
 """Entries of the audit trail that are looked at for what was let go of."""
@@ -75,8 +69,29 @@ class _Done:
         return sum(not verdict.whole for verdict in self.proof) + len(self.after.unread.keys() - {verdict.target for verdict in self.proof})
 
 
-def collect(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
-    """`wharf gc`."""
+@click.command("gc")
+@PATHS
+@CONFIG
+@click.option(
+    "--collector", metavar="COMMAND", help="What collects instead of `docker-registry garbage-collect REGISTRY.yml`; it must know --dry-run."
+)
+@click.option("--restart", metavar="COMMAND", help="Restarts the registry, where that shall empty its blob cache.")
+@click.option("--patience", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SECONDS", help="Wait so long for who writes.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Read at most so many megabytes a second for the proof.")
+@click.option("--dry-run", is_flag=True, help="Say what would be collected; change nothing.")
+@click.option("--registry", metavar="URL", help="Without any file: the registry.")
+@click.option("--gateway", metavar="ADDR:PORT", help="With --registry: where `wharf gateway` serves before it.")
+@STATE
+@OUTPUT
+def gc(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int:  # noqa: ANN401 - the options, as Wanted names them
+    """Collect the registry's garbage without an outage: writes are held off, reads go on, and every image is read and hashed afterwards.
+
+    Runs the registry's own collector, beside `wharf run` or without it. Deletes nothing that a tag names. A registry in a container:
+    --collector 'docker exec registry registry garbage-collect /etc/docker/registry/config.yml'.
+    Exit code 0: collected, and all is whole; 2: something is broken, or was not done; 1: a file or usage error, or somebody still writes;
+    3: the registry could not be reached.
+    """
+    wanted = Wanted(**said)
     if wanted.registry and files:
         raise UsageError("--registry is for who has no file: say either")
     if wanted.gateway and not wanted.registry:

@@ -7,13 +7,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.cli.commands import print_data
+import click
+
 from controller.cli.errors import Exit, complaints
+from controller.cli.options import FILES
+from controller.cli.printing import print_data
 from controller.domain.errors import UsageError
 from controller.domain.spec import WharfSpec
 from controller.domain.texts import address_of
 from controller.settings import files_or_default
-from controller.wiring import read
+from controller.wiring.setup import read
 
 KINDS = ("range", "host", "node")
 FORMS = ("text", "json", "yaml", "daemon.json", "hosts.toml")
@@ -39,8 +42,15 @@ class File:
     then: str
 
 
-def range_config(files: tuple[Path, ...], wanted: Wanted) -> int:
-    """`wharf range-config`."""
+@click.command("range-config")
+@click.argument("kind", type=click.Choice(list(KINDS)), default="range")
+@click.option("--address", metavar="HOST:PORT", help="How the gateway or the registry is reached from there; default: as the files say.")
+@click.option("--tls/--insecure", default=None, help="Whether it speaks TLS there; default: as the files say, with --address it does not.")
+@click.option("-o", "--output", type=click.Choice(list(FORMS)), default="text", show_default=True, help="All files, or one of them alone.")
+@FILES
+def range_config(kind: str, address: str | None, output: str, *, tls: bool | None, files: tuple[Path, ...]) -> int:
+    """Print what a range, a host or a node of a cluster is told, so that it pulls from here: daemon.json, hosts.toml, and where each belongs."""
+    wanted = Wanted(kind, address, tls, output)
     if wanted.address is None:
         spec = read(files_or_default(files)).wharf
         address, tls = _address(spec)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
-from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
 from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
-from controller.documents.dump import to_yaml
+from controller.cli.options import FILES, OUTPUT, STATE
+from controller.cli.printing import print_data
+from controller.cli.verdicts import broken_row, lines_of, reading
 from controller.domain.desired import DesiredImage, Patterns
 from controller.domain.errors import InvalidReferenceError, UsageError
-from controller.domain.ports import Advance, Store
+from controller.domain.ports import Store
 from controller.domain.reference import Target, parse
 from controller.domain.spec import Mode
 from controller.domain.texts import size
-from controller.domain.verdict import Broken, Verdict
+from controller.domain.verdict import Verdict
 from controller.engine.repair import Repaired, Repairer
 from controller.engine.scope import everything, listed
 from controller.settings import files_or_default
-from controller.wiring import Setup, locked, open_world, read, stored, verifier_of
+from controller.wiring.registries import verifier_of
+from controller.wiring.setup import Setup, read
+from controller.wiring.state import locked, stored
+from controller.wiring.world import open_world
 
 Entries = Mapping[Target, tuple[DesiredImage, ...]]
 
@@ -60,8 +62,22 @@ class Verified:
         return sum(not verdict.whole for verdict in self.images)
 
 
-def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
-    """`wharf verify`."""
+@click.command()
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that the registry lists, held tags too, not only what the sets name.")
+@click.option("--repair", is_flag=True, help="Bring what is broken again: from upstream, an archive or a host that still has it.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Read at most so many megabytes a second.")
+@FILES
+@STATE
+@OUTPUT
+def verify(
+    images: tuple[str, ...], *, everything: bool, repair: bool, rate: float | None, files: tuple[Path, ...], state: str | None, output: str
+) -> int:
+    """Read all that the sets name in the registry, every byte, and hash it; IMAGE is a name of a set or a pattern. Deletes nothing, ever.
+
+    Exit code 0: all is whole, or was made so; 2: something is broken; 1: a file or usage error; 3: the registry could not be reached.
+    """
+    wanted = Wanted(images, everything, repair, (rate or 0.0) * 1_000_000, output)
     setup = read(files_or_default(files))
     if wanted.repair and setup.desired.mode is Mode.OBSERVE:
         raise UsageError("--repair writes to the registry, and spec.mode is Observe")
@@ -73,8 +89,7 @@ def verify(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
     if wanted.output == "table":
         console.print(_total(done))
     else:
-        data = _rows(done)
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n" if wanted.output == "json" else to_yaml(data))
+        print_data(_rows(done), wanted.output)
     return Exit.NOT_CONVERGED if done.broken else Exit.OK
 
 
@@ -126,46 +141,10 @@ def _named(target: Target, entries: tuple[DesiredImage, ...], name: str) -> bool
         raise UsageError(str(error)) from None
 
 
-@contextmanager
-def reading(console: Console) -> Iterator[Advance]:
-    """A line that counts bytes on a terminal, nothing elsewhere."""
-    columns = (TextColumn("reading"), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading", total=None)
-        yield lambda count: progress.advance(task, count)
-
-
 def _total(done: Verified) -> Text:
     broken = f"{done.broken} broken" if done.broken else "all whole"
     read_back = f"{size(done.bytes) or '0 B'} read in {done.seconds:.1f} s"
     return Text(f"{len(done.images)} image{'s' * (len(done.images) != 1)}, {broken}: {done.blobs} blobs, {read_back}.", "bold")
-
-
-def lines_of(verdict: Verdict, repaired: Repaired | None = None) -> Iterator[Text]:
-    """One image for people: whether it is whole, else what is not, and what became of it."""
-    at_urls = f", {verdict.at_urls} layer(s) left at their urls not read" if verdict.at_urls else ""
-    if verdict.whole:
-        yield Text.assemble(
-            ("✓ ", "green"), f"{verdict.target}  ", (f"whole{' again' * (repaired is not None)}", "green"), f"  {size(verdict.bytes)}{at_urls}"
-        )
-    else:
-        yield Text.assemble(("✗ ", "red"), f"{verdict.target}  ", ("broken", "red"), f"  {len(verdict.broken)} part(s){at_urls}")
-    for broken in (repaired.was if repaired else verdict).broken:
-        yield Text.assemble("    ", (_words(broken), "yellow" if verdict.whole else "red"))
-    if repaired is None:
-        return
-    for said in repaired.done:
-        yield Text.assemble("    ", ("repaired: ", "green"), said)
-    for said in repaired.failed:
-        yield Text.assemble("    ", ("not repaired: " if not verdict.whole else "no help: ", "magenta"), said)
-    if repaired.changed:
-        yield Text.assemble("    ", ("DigestChanged", "magenta"), f": the tag meant {repaired.was.digest} and means {verdict.digest}")
-
-
-def _words(broken: Broken) -> str:
-    which = f"{broken.part} {broken.digest}" if broken.digest else broken.part
-    known = f" ({size(broken.size)})" if broken.size else ""
-    return f"{which}{known}: {broken.found}: {broken.message}"
 
 
 def _rows(done: Verified) -> dict[str, Any]:
@@ -192,15 +171,3 @@ def _row(verdict: Verdict, repaired: Repaired | None) -> dict[str, Any]:
             "digestChanged": repaired.changed,
         }
     return row
-
-
-def broken_row(broken: Broken) -> dict[str, Any]:
-    """A part that is broken, as plain data."""
-    return {
-        "part": str(broken.part),
-        "digest": broken.digest or None,
-        "bytes": broken.size,
-        "repository": broken.repository,
-        "found": str(broken.found),
-        "message": broken.message,
-    }

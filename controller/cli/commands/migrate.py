@@ -15,10 +15,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit, complaints
 from controller.cli.loop import run_to_end
+from controller.cli.options import ALLOW, CONFIRM, FILES, OUTPUT, STATE
 from controller.cli.output import action_row
+from controller.cli.printing import print_data, table_console
 from controller.cli.progress import progress_on
 from controller.cli.tables import HELD_STYLE, grid, plan_table, totals
 from controller.domain.actions import Copy, Evict, Import, Plan, Push, identity
@@ -31,7 +32,9 @@ from controller.domain.texts import size
 from controller.engine.doors import host_named
 from controller.engine.migrate import Migration, Prepared, Report, would_stay
 from controller.settings import files_or_default
-from controller.wiring import Setup, confirm_engines, locked, open_world, read, stored, without_file
+from controller.wiring.setup import Setup, read, without_file
+from controller.wiring.state import confirm_engines, locked, stored
+from controller.wiring.world import open_world
 
 _ANY_NUMBER = sys.maxsize
 """Of evictions, where a person sees them before anything is done."""
@@ -59,8 +62,30 @@ class Wanted:
         return not (self.yes or self.dry_run)
 
 
-def migrate(files: tuple[Path, ...], state: str | None, wanted: Wanted) -> int:
-    """`wharf migrate`."""
+@click.command()
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.option("--host", metavar="HOST", help="The host of the files; default: the only one.")
+@click.option(
+    "--from-host", "engine", is_flag=False, flag_value="env", metavar="[ENGINE]", help="Without any file: this engine; default: DOCKER_HOST or local."
+)
+@click.option("--registry", metavar="URL", help="With --from-host: the registry that shall hold the images.")
+@click.option("--keep", multiple=True, metavar="PATTERN", help="Leave these alone, beside what `keep` of the host says.")
+@click.option("--no-evict", is_flag=True, help="Bring the images to the registry, and leave them on the host too.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the space to be won; change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, within limits.deletes or --allow-deletes.")
+@ALLOW
+@CONFIRM
+@FILES
+@STATE
+@OUTPUT
+def migrate(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int:  # noqa: ANN401 - the options, as Wanted names them
+    """Bring a host's images whose names match PATTERN to the registry, prove each there, and take it off the host: all in one go.
+
+    PATTERN is a glob, such as 'cyroid/**'. The plan is shown first, with the space to be won. It can be stopped, and goes on when run again.
+    Exit code 0: all that matched is in the registry and off the host; 2: something stays (the report says why); 1: a file or usage error;
+    3: the registry or the host could not be reached; 130, 143: stopped.
+    """
+    wanted = Wanted(**said)
     for pattern in (*wanted.patterns, *wanted.keep):
         pattern_expression(pattern)
     setup = _setup(files, wanted)

@@ -7,28 +7,40 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit
-from controller.cli.history import audit_row, audit_table, short
 from controller.cli.loop import run_to_end
+from controller.cli.options import FILES, OUTPUT, STATE
 from controller.cli.output import action_row, came_row, held_row, image_row
+from controller.cli.printing import print_data, table_console
 from controller.cli.tables import HELD_SIGN, HELD_STYLE, SIGNS, STYLES
 from controller.cli.times import local_time, utc_time
+from controller.cli.trail import audit_row, audit_table, short
 from controller.domain.desired import Desired
 from controller.domain.explanation import Explanation, OnHost
 from controller.domain.naming import target_named
 from controller.domain.observation import Present, Unknown
 from controller.domain.texts import size
 from controller.settings import files_or_default
-from controller.wiring import open_world, read, stored
+from controller.wiring.setup import read
+from controller.wiring.state import stored
+from controller.wiring.world import open_world
 
 
-def explain(files: tuple[Path, ...], state: str | None, output: str, image: str) -> int:
-    """`wharf explain`."""
+@click.command("explain")
+@click.argument("image")
+@OUTPUT
+@FILES
+@STATE
+def explain(image: str, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Say why IMAGE is where it is: where it is, what asks for it, where it came from, and what comes next. Changes nothing.
+
+    IMAGE is a name as a set writes it, or as the registry has it. Exit codes as `plan`, for this one image.
+    """
     setup = read(files_or_default(files))
     target = target_named(setup.desired, image)
 

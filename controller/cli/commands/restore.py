@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.commands import print_data, table_console
 from controller.cli.errors import Exit, complaints
-from controller.cli.history import short
 from controller.cli.loop import run_to_end
+from controller.cli.options import FILES, OUTPUT, STATE
+from controller.cli.printing import print_data, table_console
 from controller.cli.tables import grid
 from controller.cli.times import local_time, utc_time
+from controller.cli.trail import short
 from controller.domain.actions import BRINGS, Copy, Delete
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, UsageError
 from controller.domain.naming import target_named
@@ -27,7 +29,9 @@ from controller.domain.texts import size
 from controller.engine.reconcile import Look
 from controller.engine.restore import Restored, Restorer
 from controller.settings import files_or_default
-from controller.wiring import Setup, locked, open_world, read, stored
+from controller.wiring.setup import Setup, read
+from controller.wiring.state import locked, stored
+from controller.wiring.world import open_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,21 @@ class Wanted:
     listing: bool
 
 
-def restore(files: tuple[Path, ...], state: str | None, output: str, image: str, wanted: Wanted) -> int:
-    """`wharf restore`."""
+@click.command()
+@click.argument("image")
+@click.option("--to", metavar="DIGEST", help="What it shall mean: a manifest that the repository still has.")
+@click.option("--held", metavar="TAG", help="The same by the tag that holds it, wharf-held-...")
+@click.option("--list", "listing", is_flag=True, help="Only show what there is to restore. Changes nothing.")
+@OUTPUT
+@FILES
+@STATE
+def restore(image: str, to: str | None, held: str | None, *, listing: bool, output: str, files: tuple[Path, ...], state: str | None) -> int:
+    """Give IMAGE back what it meant before it was overwritten, or before it was deleted. What it means now is held first.
+
+    IMAGE is a name as a set writes it, or as the registry has it. Exit code 0: restored; 2: nothing, or several to choose from; 1: a file or usage
+    error; 3: the registry could not be reached.
+    """
+    wanted = Wanted(to, held, listing)
     setup = read(files_or_default(files))
     target = target_named(setup.desired, image)
     if wanted.listing:
