@@ -43,6 +43,8 @@ def test_what_is_no_command(name: str) -> None:
 )
 def test_a_command_loads_what_it_needs(name: str, without: set[str]) -> None:
     """Each of these takes a tenth of a second and more."""
-    code = f"import sys; from controller.cli.main import wharf; wharf.main([{name!r}, '--help'], standalone_mode=False); print('loaded:', *sys.modules)"
+    code = (
+        f"import sys; from controller.cli.main import wharf; wharf.main([{name!r}, '--help'], standalone_mode=False); print('loaded:', *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert not without & set(done.stdout.partition('loaded:')[2].split())
+    assert not without & set(done.stdout.partition("loaded:")[2].split())
