@@ -34,6 +34,7 @@ unmeasured, then they take turns; "times ours" compares medians with the first r
 def main() -> int:
     """Run the benchmarks that are named, print their tables, and with --write keep them."""
     said = _arguments()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Who installs wharf has its bytecode; the unmeasured turn writes ours.
     lines = [HEAD, _machine(), ""]
     for name in said.names or BENCHMARKS:
         for result in BENCHMARKS[name]():
