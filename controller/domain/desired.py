@@ -68,7 +68,7 @@ class DesiredImage:
     """One image of a set. `name` is how the set writes it, `target` where it is in the registry, `host_name` what a host calls it.
 
     `source` is where it comes from; None: from whatever host has it. Of what comes from upstream, `platforms` are the chosen ones, none for all,
-    and `referrers` says whether signatures and the like come along.
+    and `referrers` says whether signatures and the like come along. `unlisted`: a command asks for it, and no set does.
     """
 
     image_set: str
@@ -79,6 +79,7 @@ class DesiredImage:
     source: Source | None = None
     platforms: tuple[str, ...] = ()
     referrers: bool = True
+    unlisted: bool = False
 
     @property
     def upstream(self) -> Reference | None:
@@ -237,6 +238,10 @@ class Desired:
     def may_ask(self, domain: str) -> bool:
         """Whether an upstream may be contacted at all."""
         return domain in self.upstreams and self.internet is not Internet.DENY
+
+    def may_come(self, target: Target) -> bool:
+        """Whether this image may come from upstreams at all."""
+        return self.internet is not Internet.LISTED or any(not entry.unlisted for entry in self.by_target.get(target, ()))
 
     def refusal(self, domain: str) -> str:
         """The rule by which an upstream may not be contacted, in words; for one that may_ask() says no to."""

@@ -69,7 +69,8 @@ def migrating(desired: Desired, host: DesiredHost, order: Order, state: HostStat
     found = {tag: names.place(tag) for image in images for tag in image.tags if names.match(tag)}
     kept = {tag for image in images if any(keep.matches(*desired.names_of(tag)) for tag in image.tags) for tag in image.tags}
     listed = tuple(entry for target in sorted(set(found.values())) for entry in desired.by_target.get(target, ()))
-    own = tuple(DesiredImage(_SET, str(tag), target, tag) for tag, target in sorted(found.items()) if names.must_say(tag) and tag not in kept)
+    said = [(tag, target) for tag, target in sorted(found.items()) if names.must_say(tag) and tag not in kept]
+    own = tuple(DesiredImage(_SET, str(tag), target, tag, unlisted=True) for tag, target in said)
     narrow = replace(
         host,
         adopt=Patterns(str(tag) for tag in sorted(found) if names.trusted(tag, found[tag])),

@@ -10,7 +10,6 @@ from controller.domain.dispatch import Dispatch
 from controller.domain.observation import Fact, HostImage, HostState, Present, StoreKind
 from controller.domain.ranges import is_own, own_place
 from controller.domain.reference import DOCKER_IO, HELD_PREFIX, Reference, Target
-from controller.domain.spec import Internet
 
 Key = tuple[str, str, str]
 """How an observation knows a stray: its host, its image's Id, its name."""
@@ -130,5 +129,4 @@ class _Finder:
         """Whether the name is an upstream's, and that one may be asked: local names are told to nobody, and what is private is not fetched for it."""
         if target.repository != tag.registry_repository or tag.domain in self._desired.private:
             return False
-        listed = self._desired.internet is not Internet.LISTED or target in self._desired.by_target
-        return listed and self._desired.may_ask(tag.domain)
+        return self._desired.may_come(target) and self._desired.may_ask(tag.domain)

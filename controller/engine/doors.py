@@ -9,14 +9,15 @@ from controller.domain.actions import HeldBack, Kind, Plan
 from controller.domain.desired import BuildSource, Desired, DesiredHost, DesiredImage, Patterns
 from controller.domain.errors import UsageError
 from controller.domain.reference import Reference, Target, parse, split_domain
-from controller.domain.spec import Ensure, Internet, OnConflict
+from controller.domain.spec import Ensure, OnConflict
 
 
 def pushing(desired: Desired, name: str, host: str) -> Desired:
     """This host's image of that name shall be in the registry; without a domain under its local name, as in a set."""
     reference, found = _named(name), trusted_host(desired, host)
     target = _place(desired, reference, found, name)
-    return _only(desired, "push", DesiredImage("push", name, target, reference), replace(_untouched(found), on_conflict=found.on_conflict))
+    image = DesiredImage("push", name, target, reference, unlisted=target not in desired.by_target)
+    return _only(desired, "push", image, replace(_untouched(found), on_conflict=found.on_conflict))
 
 
 def pulling(desired: Desired, name: str, platforms: tuple[str, ...] = ()) -> Desired:
@@ -29,7 +30,7 @@ def pulling(desired: Desired, name: str, platforms: tuple[str, ...] = ()) -> Des
         return _only(desired, "pull", replace(listed, image_set="pull", platforms=platforms or listed.platforms))
     reference = _named(name)
     target = Target(reference.registry_repository, reference.tag) if reference.tag else desired.locate(reference, adopted=False)
-    if desired.internet is Internet.LISTED and target not in desired.by_target:
+    if not desired.may_come(target):
         raise UsageError(f"{name}: spec.internet is Listed, and no set lists it")
     return _only(desired, "pull", DesiredImage("pull", name, target, reference, source=reference, platforms=platforms))
 

@@ -13,7 +13,7 @@ from controller.domain.observation import Absent, Fact, Held, Lookup, Origin, Pr
 from controller.domain.oci import INDEX_TYPES
 from controller.domain.ports import Registry
 from controller.domain.reference import Reference, Target
-from controller.domain.spec import Ensure, Internet
+from controller.domain.spec import Ensure
 from controller.engine.bounded import bounded
 from controller.engine.manifests import Manifests, content_size
 from controller.engine.platforms import chosen, wanted
@@ -223,6 +223,5 @@ def _pulled_from(desired: Desired, copy: HostCopy) -> list[Reference]:
     local names are told to nobody.
     """
     invented = copy.store is not StoreKind.CLASSIC and copy.target.repository != copy.tag.registry_repository
-    listed = desired.internet is not Internet.LISTED or copy.listed
-    asked = [] if invented or not listed else [r for r in copy.image.repo_digests if r.digest and desired.may_ask(r.domain)]
+    asked = [] if invented or not desired.may_come(copy.target) else [r for r in copy.image.repo_digests if r.digest and desired.may_ask(r.domain)]
     return sorted(asked, key=lambda reference: (reference.repository != copy.tag.repository, reference))

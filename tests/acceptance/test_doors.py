@@ -74,3 +74,13 @@ async def test_pull_to_a_host_goes_back(scene: Scene) -> None:
     assert scene.tags_on_host() == {"cyroid/kali:1"}
     assert scene.id_on_host("cyroid/kali:1") == image_id
     assert door(scene, "pull", "cyroid/none:1", "--host", "local").code == 2
+
+
+async def test_a_push_asks_no_upstream_for_what_no_set_lists(scene: Scene) -> None:
+    """`internet: Listed` holds for commands too: what was pulled once is pushed from the host, not copied from where it came."""
+    upstreams = [{"domain": scene.internet.address, "url": scene.internet.url}]
+    for rule, way in (("Listed", "^ push"), ("Allow", "+ copy")):
+        await scene.pulled(f"library/nginx:{rule}")
+        scene.spec = {"upstreams": upstreams, "internet": rule}
+        done = door(scene, "push", f"{scene.internet.address}/library/nginx:{rule}", "--host", "local")
+        assert (done.code, way in done.err) == (0, True), done.err

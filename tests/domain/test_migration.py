@@ -11,7 +11,7 @@ from controller.domain.observation import HostState, Observation
 from controller.domain.plan import make_plan
 from controller.domain.policy import guard
 from controller.domain.reference import parse
-from controller.domain.spec import Ensure
+from controller.domain.spec import Ensure, Internet
 from controller.domain.tags import TagChoice
 from tests.support.builders import ADDRESS, desired, engine, host, image, on_host, seen
 
@@ -50,6 +50,15 @@ def test_where_a_name_belongs(pattern: str, tag: str, place: str) -> None:
     state = engine(on_host("one", tag))
     (copy,) = looked(migrating(files, here, order(pattern), state), state).copies
     assert str(copy.target) == place
+
+
+def test_what_no_set_lists_may_not_come_from_upstream() -> None:
+    """`internet: Listed`: that a person migrates it does not list it."""
+    here = host()
+    files = desired([image("docker.io/library/httpd:2")], [here], internet=Internet.LISTED)
+    asked = migrating(files, here, order("docker.io/**"), engine(on_host("one", "nginx:1"), on_host("two", "httpd:2")))
+    places = {target.repository: asked.may_come(target) for target in asked.by_target}
+    assert places == {"docker.io/library/nginx": False, "docker.io/library/httpd": True}
 
 
 def test_only_the_names_that_match_are_meant() -> None:
