@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Result, Row, own_processor_seconds, processor_seconds
+from bench.state import WHARF
 from tests.support.servers import EngineServer, RegistryServer
 
 LAYERS = (700, 400, 200, 100)
@@ -98,7 +98,7 @@ def _used(engine: EngineServer) -> float:
 
 
 def _wharf(registry: RegistryServer, file: str) -> list[str]:
-    return [sys.executable, "-m", "controller.cli.main", "import", "--registry", registry.url, file]
+    return [*WHARF, "import", "--registry", registry.url, file]
 
 
 def _skopeo(registry: RegistryServer, file: Path) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ import yaml
 
 from bench.images import fill_layered
 from bench.measure import Result, Row
-from controller.domain.spec import API_VERSION
+from bench.state import WHARF, copying_from, desired_state
 from tests.support.servers import RegistryServer, free_port
 
 LARGE = ["bench/large"]
@@ -145,13 +144,8 @@ def _counted(home: Path, port: int, contender: _Contender) -> Mapping[str, str]:
 
 def _wharf(repositories: list[str], tags: list[str]) -> Callable[[Path, int, int], list[str]]:
     def command(home: Path, source: int, target: int) -> list[str]:
-        spec = {"registry": {"url": f"http://127.0.0.1:{target}"}, "upstreams": [{"domain": "docker.io", "url": f"http://127.0.0.1:{source}"}]}
-        wharf = {"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "bench"}, "spec": spec}
-        images = [{"name": f"docker.io/{repository}:{tag}"} for repository in repositories for tag in tags]
-        image_set = {"apiVersion": API_VERSION, "kind": "ImageSet", "metadata": {"name": "images"}, "spec": {"images": images}}
-        file = home / "desired-state.yaml"
-        file.write_text(yaml.safe_dump_all([wharf, image_set]))
-        return [sys.executable, "-m", "controller.cli.main", "apply", str(file), "--state", str(home / "state.sqlite")]
+        file = desired_state(home, *copying_from(f"http://127.0.0.1:{source}", f"http://127.0.0.1:{target}", repositories, tags))
+        return [*WHARF, "apply", str(file), "--state", str(home / "state.sqlite")]
 
     return command
 

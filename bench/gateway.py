@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import uvloop
 
 from bench.images import fill_layered
 from bench.measure import Result, Row
+from bench.state import WHARF
 from controller.domain.oci import MANIFEST_TYPES
 from tests.support.servers import RegistryServer, Server, free_port
 
@@ -57,7 +57,7 @@ class _GatewayServer(Server):
 
     def start(self) -> _GatewayServer:
         self.behind.start()
-        command = [sys.executable, "-m", "controller.cli.main", "gateway", "--listen", f"127.0.0.1:{self.port}", "--registry", self.behind.url]
+        command = [*WHARF, "gateway", "--listen", f"127.0.0.1:{self.port}", "--registry", self.behind.url]
         self._spawn([*command, *self._arguments])
         self._wait(lambda: subprocess.run(["curl", "-fs", f"http://127.0.0.1:{self.port}/v2/"], capture_output=True, check=False).returncode == 0)
         return self

@@ -5,17 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from bench.measure import Result, Row
-from controller.domain.spec import API_VERSION
+from bench.state import WHARF, desired_state
 from tests.support.servers import EngineServer, RegistryServer, build_image
 
 TURNS = 15
@@ -88,9 +85,7 @@ def _controller(home: Path, registry: RegistryServer, internet: RegistryServer, 
     host = {"name": "local", "engine": engine.url, "gracePeriod": "0s", "adopt": mine, "absent": mine}
     upstreams = [{"domain": internet.address, "url": internet.url}]
     spec = {"registry": {"url": registry.url}, "upstreams": upstreams, "hosts": [host], "interval": "1h"}
-    file = home / "desired-state.yaml"
-    file.write_text(yaml.safe_dump({"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "bench"}, "spec": spec}))
-    command = [sys.executable, "-m", "controller.cli.main", "run", str(file), "--state", str(home / "state.sqlite")]
+    command = [*WHARF, "run", str(desired_state(home, spec)), "--state", str(home / "state.sqlite")]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None  # noqa: S101 - it was asked for above

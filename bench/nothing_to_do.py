@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -16,8 +15,8 @@ import yaml
 
 from bench.images import ask, fill
 from bench.measure import Result, in_turns, own_processor_seconds, processor_seconds, run
+from bench.state import WHARF, copying_from, desired_state
 from controller.domain.desired import Desired
-from controller.domain.spec import API_VERSION
 from controller.engine.reconcile import Reconciler
 from controller.registry.client import RegistryClient
 from controller.wiring import registries, world
@@ -46,18 +45,18 @@ def measure() -> list[Result]:
     """1,000 images in 100 repositories, the same in both registries."""
     with tempfile.TemporaryDirectory(prefix="wharf-bench-") as folder:
         home, ports = Path(folder), (free_port(), free_port())
-        file, sync = _desired_state(home, ports), _sync_file(home, ports)
+        here, there = (f"http://127.0.0.1:{port}" for port in ports)
+        file, sync = desired_state(home, *copying_from(there, here, REPOSITORIES, TAGS)), _sync_file(home, ports)
         state = home / "state.sqlite"
-        wharf = [sys.executable, "-m", "controller.cli.main"]
         commands = {
-            "wharf plan": [*wharf, "plan", str(file), "--state", str(state)],
-            "wharf plan --refresh": [*wharf, "plan", "--refresh", str(file), "--state", str(state)],
+            "wharf plan": [*WHARF, "plan", str(file), "--state", str(state)],
+            "wharf plan --refresh": [*WHARF, "plan", "--refresh", str(file), "--state", str(state)],
             "skopeo sync": ["skopeo", "sync", "--all", "--src=yaml", "--dest=docker", "--dest-tls-verify=false", str(sync), _copies(ports)],
         }
         with _registries(home, ports) as servers:
             uvloop.run(fill(servers[0].url, [f"docker.io/{name}" for name in REPOSITORIES], TAGS))
             uvloop.run(fill(servers[1].url, REPOSITORIES, TAGS))
-            run([*wharf, "apply", str(file), "--state", str(state)])
+            run([*WHARF, "apply", str(file), "--state", str(state)])
             contenders = {
                 "wharf plan": lambda: _noted(servers, lambda: run(commands["wharf plan"]), children=True),
                 "in process": lambda: _noted(servers, lambda: uvloop.run(_look(file, state, fresh=False))),
@@ -147,17 +146,6 @@ async def _opened(file: Path, state: Path, *, fresh: bool) -> AsyncIterator[_Wor
         with patch.object(world, "RegistryClient", client), patch.object(registries, "RegistryClient", client):
             reconciler = await stack.enter_async_context(world.open_world(setup, store, actor="bench", fresh=fresh))
         yield _World(setup.desired, reconciler, clients)
-
-
-def _desired_state(home: Path, ports: tuple[int, int]) -> Path:
-    here, there = (f"http://127.0.0.1:{port}" for port in ports)
-    spec = {"registry": {"url": here}, "upstreams": [{"domain": "docker.io", "url": there}]}
-    wharf = {"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "bench"}, "spec": spec}
-    images = [{"name": f"docker.io/{repository}:{tag}"} for repository in REPOSITORIES for tag in TAGS]
-    image_set = {"apiVersion": API_VERSION, "kind": "ImageSet", "metadata": {"name": "images"}, "spec": {"images": images}}
-    path = home / "desired-state.yaml"
-    path.write_text(yaml.safe_dump_all([wharf, image_set]))
-    return path
 
 
 def _addresses(servers: Servers) -> list[str]:

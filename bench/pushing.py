@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import Result, Row
+from bench.state import WHARF
 from tests.support.servers import EngineServer, RegistryServer
 
 LAYERS_MB = (400, 200, 100)
@@ -95,6 +95,6 @@ def _push(engine: EngineServer, registry: RegistryServer, image: str) -> None:
 
 
 def _save(engine: EngineServer, registry: RegistryServer, image: str) -> None:
-    command = [sys.executable, "-m", "controller.cli.main", "import", "-", "--name", image, "--registry", registry.url]
+    command = [*WHARF, "import", "-", "--name", image, "--registry", registry.url]
     with subprocess.Popen(["docker", "-H", engine.url, "save", image], stdout=subprocess.PIPE) as saving:
         subprocess.run(command, stdin=saving.stdout, check=True, capture_output=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ import yaml
 from bench.images import fill
 from bench.measure import Result, Row, own_processor_seconds, processor_seconds, run
 from bench.nothing_to_do import logged_requests
-from controller.domain.spec import API_VERSION
+from bench.state import WHARF, copying_from, desired_state
 from tests.support.servers import RegistryServer
 
 REPOSITORIES = [f"bench/image{number:03}" for number in range(100)]
@@ -98,7 +97,9 @@ def _copied(here: RegistryServer, there: RegistryServer) -> None:
 
 def _controller(home: Path, servers: Servers) -> tuple[_Used, dict[str, str]]:
     """An hour of it, and what a look of each kind takes."""
-    command = [sys.executable, "-m", "controller.cli.main", "run", str(_desired_state(home, servers)), "--state", str(home / "state.sqlite")]
+    here, there = servers
+    file = desired_state(home, *copying_from(there.url, here.url, REPOSITORIES, TAGS, interval=f"{INTERVAL}s", refresh=f"{REFRESH}s"))
+    command = [*WHARF, "run", str(file), "--state", str(home / "state.sqlite")]
     seen: list[_Used] = []
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -139,19 +140,3 @@ def _peer(home: Path, servers: Servers) -> _Used:
 def _used(servers: Servers, seconds: float) -> _Used:
     registries = sum(processor_seconds(server.process.pid) for server in servers if server.process)
     return _Used(logged_requests(servers), seconds, registries)
-
-
-def _desired_state(home: Path, servers: Servers) -> Path:
-    here, there = servers
-    spec = {
-        "registry": {"url": here.url},
-        "upstreams": [{"domain": "docker.io", "url": there.url}],
-        "interval": f"{INTERVAL}s",
-        "refresh": f"{REFRESH}s",
-    }
-    wharf = {"apiVersion": API_VERSION, "kind": "Wharf", "metadata": {"name": "bench"}, "spec": spec}
-    images = [{"name": f"docker.io/{repository}:{tag}"} for repository in REPOSITORIES for tag in TAGS]
-    image_set = {"apiVersion": API_VERSION, "kind": "ImageSet", "metadata": {"name": "images"}, "spec": {"images": images}}
-    path = home / "desired-state.yaml"
-    path.write_text(yaml.safe_dump_all([wharf, image_set]))
-    return path

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+from tests.support.connections import served
 
 _CHUNK = 1 << 16
 
@@ -34,20 +37,9 @@ class EngineProxy:
 @contextlib.asynccontextmanager
 async def engine_proxy(socket: Path, at: Path) -> AsyncIterator[EngineProxy]:
     """Before the engine that listens at `socket`, for who connects to `at`."""
-    proxy, tasks = EngineProxy(f"unix://{at}"), set[asyncio.Task[None]]()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(_serve(proxy, socket, reader, writer)))
-
-    server = await asyncio.start_unix_server(connected, at)
-    try:
+    proxy = EngineProxy(f"unix://{at}")
+    async with served(partial(_serve, proxy, socket), lambda connected: asyncio.start_unix_server(connected, at)):
         yield proxy
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def _serve(proxy: EngineProxy, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
+
+from tests.support.connections import served
 
 _CHUNK = 1 << 16
 
@@ -92,23 +95,11 @@ class FaultProxy:
 @contextlib.asynccontextmanager
 async def fault_proxy(url: str) -> AsyncIterator[FaultProxy]:
     """Before the registry at this URL."""
-    tasks: set[asyncio.Task[None]] = set()
-    upstream = urlsplit(url)
-    proxy = FaultProxy("")
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(_serve(proxy, upstream.hostname or "", upstream.port or 80, reader, writer)))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)
-    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    upstream, proxy = urlsplit(url), FaultProxy("")
+    serve = partial(_serve, proxy, upstream.hostname or "", upstream.port or 80)
+    async with served(serve, lambda connected: asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)) as server:
+        proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield proxy
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def _serve(proxy: FaultProxy, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,6 +17,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.connections import served
+
 MARK = {"Docker-Distribution-Api-Version": "registry/2.0"}
 """The header by which a registry's answer is known."""
 
@@ -120,17 +122,10 @@ class Hostile:
 async def hostile(script: Script, *, reads_bodies: bool = True, tls: ssl.SSLContext | None = None) -> AsyncIterator[Hostile]:
     """Serve a script on loopback. With `reads_bodies` off it answers as soon as it has seen the headers."""
     running = _Running(script)
-    server = await asyncio.start_server(running.connection, "127.0.0.1", 0, ssl=tls, limit=1 << 20)
-    port = server.sockets[0].getsockname()[1]
-    running.server = Hostile(f"{'https' if tls else 'http'}://127.0.0.1:{port}", reads_bodies=reads_bodies)
-    try:
+    async with served(running.connection, lambda connected: asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls, limit=1 << 20)) as server:
+        port = server.sockets[0].getsockname()[1]
+        running.server = Hostile(f"{'https' if tls else 'http'}://127.0.0.1:{port}", reads_bodies=reads_bodies)
         yield running.server
-    finally:
-        server.close()
-        for task in running.tasks:
-            task.cancel()
-        await asyncio.gather(*running.tasks, return_exceptions=True)
-        await server.wait_closed()
 
 
 class _Running:
@@ -138,14 +133,11 @@ class _Running:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
 
-    def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.tasks.add(asyncio.create_task(self._serve(reader, writer, self.connections)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        number = self.connections
         try:
             while (asked := await self._request(reader, number)) is not None:
                 self.server.asked.append(asked)
