@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from controller.domain.desired import Desired
 from controller.domain.errors import RemoteError, UsageError
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.spec import GatewaySpec, Redirect
 from controller.gateway.keeper import Kept
 from controller.gateway.serving import Parts, access_of, serving

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from controller.cli.tables import SIGNS, STYLES
 from controller.domain.actions import Action, HeldBack, image_of
-from controller.domain.ports import Advance
+from controller.domain.ports.registries import Advance
 from controller.domain.texts import size
 from controller.engine.apply import Outcome
 

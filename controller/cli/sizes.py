@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.cli.tables import grid
-from controller.domain.ports import RegistryStorage
+from controller.domain.ports.collecting import RegistryStorage
 from controller.domain.texts import size
 from controller.domain.usage import Survey, Usage
 

@@ -12,7 +12,7 @@ from controller.cli.times import local_time
 from controller.domain.actions import Action, Evict, HeldBack, Kind, Plan, Push, image_of
 from controller.domain.desired import Desired
 from controller.domain.observation import Observation, Present
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.status import ImageStatus, SetStatus
 from controller.domain.texts import duration, size
 

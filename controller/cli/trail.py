@@ -11,7 +11,7 @@ from rich.text import Text
 from controller.cli.tables import SIGNS, STYLES, grid
 from controller.cli.times import local_time, utc_time
 from controller.domain.actions import Kind
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.texts import size
 from controller.engine.collect import COLLECT
 from controller.engine.sweep import EXPIRE

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
-from controller.domain.ports import Advance
+from controller.domain.ports.registries import Advance
 from controller.domain.texts import size
 from controller.domain.verdict import Broken, Verdict
 from controller.engine.repair import Repaired

@@ -9,7 +9,7 @@ from controller.domain.actions import Plan
 from controller.domain.case import short
 from controller.domain.desired import Desired, DesiredHost, DesiredImage
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Unknown
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.provenance import Came, provenance, source_words
 from controller.domain.reference import Pattern, Reference, Target, held_tag, name_of_place
 from controller.domain.spec import Ensure

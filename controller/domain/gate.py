@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from controller.domain.ports import Doubt, Gate, Shut
+from controller.domain.ports.collecting import Doubt, Gate, Shut
 
 
 class OpenGate:
-    """Fulfils `domain.ports.Gate`."""
+    """Fulfils `domain.ports.collecting.Gate`."""
 
     closed = False
     doubt = Doubt.NONE

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from controller.domain.actions import Kind
 from controller.domain.desired import ArchiveSource, BuildSource, DesiredImage, Source
-from controller.domain.ports import PAST_GATEWAY, PULL_THROUGH, AuditEntry
+from controller.domain.ports.stores import PAST_GATEWAY, PULL_THROUGH, AuditEntry
 from controller.domain.ranges import is_own
 from controller.domain.reference import Reference
 

@@ -9,7 +9,7 @@ from controller.domain.actions import Action, Delete, HeldBack, Kind, Reason
 from controller.domain.case import Case
 from controller.domain.desired import Desired, HostCopy, TagRule
 from controller.domain.observation import Brought, Observation, Present, Tombstone, Unknown
-from controller.domain.ports import PULL_THROUGH, AuditEntry
+from controller.domain.ports.stores import PULL_THROUGH, AuditEntry
 from controller.domain.ranges import is_own
 from controller.domain.reference import DOCKER_IO, Reference, Target
 from controller.domain.tags import choose

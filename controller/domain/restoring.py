@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.reference import HELD_PREFIX, Target, is_digest
 from controller.domain.spec import Ensure
 

@@ -9,7 +9,7 @@ from controller.domain.actions import Action, Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired, DesiredImage, HostCopy
 from controller.domain.observation import Absent, Fact, Held, Observation, Present, Unknown
 from controller.domain.plan import Copies, copies_by_target
-from controller.domain.ports import LOAD, AuditEntry
+from controller.domain.ports.stores import LOAD, AuditEntry
 from controller.domain.provenance import Came, provenance
 from controller.domain.reference import Target
 from controller.domain.spec import Ensure

@@ -16,7 +16,9 @@ from controller.domain.actions import AFTER, BRINGS, Action, Build, Copy, Delete
 from controller.domain.desired import Desired
 from controller.domain.errors import CollectingError, UnprovenError, WharfError
 from controller.domain.observation import HostState, Observation, Present, StoreKind
-from controller.domain.ports import LOAD, PAST_GATEWAY, PULL_THROUGH, Advance, AuditEntry, Host
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance
+from controller.domain.ports.stores import LOAD, PAST_GATEWAY, PULL_THROUGH, AuditEntry
 from controller.domain.reference import Target
 from controller.engine.building import Builder
 from controller.engine.copy import Copier

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from controller.domain.archived import ArchivedBlob, Form
 from controller.domain.errors import CorruptError, RemoteError, WharfError
 from controller.domain.oci import Descriptor
-from controller.domain.ports import Advance, OpenArchive, PassingBlob, Registry
+from controller.domain.ports.archives import OpenArchive, PassingBlob
+from controller.domain.ports.registries import Advance, Registry
 
 _TRIES = 3
 

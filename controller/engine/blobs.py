@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from controller.domain.errors import CorruptError, RemoteError, UnprovenError
 from controller.domain.oci import Descriptor
-from controller.domain.ports import Advance, Registry
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import is_digest
 from controller.engine.prove import first_of
 from controller.engine.tree import Origin

@@ -8,7 +8,9 @@ from controller.domain.actions import Build
 from controller.domain.errors import MovedError, NotFoundError, RemoteError, UnprovenError, WharfError
 from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import StoreKind
-from controller.domain.ports import Advance, BuildRequest, Contexts, Host, JournalEntry, Registry, Store
+from controller.domain.ports.hosts import BuildRequest, Contexts, Host
+from controller.domain.ports.registries import Advance, Registry
+from controller.domain.ports.stores import JournalEntry, Store
 from controller.engine.copy import held_before
 from controller.engine.journal import know_entry, meaning_of, meant, open_entry, settle
 from controller.engine.manifests import Manifests

@@ -16,7 +16,8 @@ from enum import StrEnum
 from controller.domain.errors import CollectingError, LockedError, NotFoundError, RefusedError, RemoteError, UsageError
 from controller.domain.letting_go import let_go
 from controller.domain.oci import Descriptor, digest_of, once
-from controller.domain.ports import AuditEntry, CollectedRegistry, CollectorProgram, Doubt, Gate, Marked, RegistryStorage, Shut
+from controller.domain.ports.collecting import CollectedRegistry, CollectorProgram, Doubt, Gate, Marked, RegistryStorage, Shut
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.usage import Survey
 from controller.engine.bounded import bounded
 from controller.engine.importing import STAGING

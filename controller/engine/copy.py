@@ -10,7 +10,7 @@ from controller.domain.actions import Copy
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import Manifest
 from controller.domain.platforms import ATTESTATION_OF
-from controller.domain.ports import Advance, ReadableRegistry, Registry
+from controller.domain.ports.registries import Advance, ReadableRegistry, Registry
 from controller.domain.reference import Target
 from controller.engine.blobs import Blobs
 from controller.engine.manifests import Manifests

@@ -9,7 +9,8 @@ from controller.domain.desired import Desired, HostCopy
 from controller.domain.errors import MovedError, RefusedError
 from controller.domain.observation import HostState, Observation, Present
 from controller.domain.policy import eviction_verdict
-from controller.domain.ports import Advance, Host
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance
 from controller.engine.prove import Proof, Prover
 from controller.engine.remove import remove
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from controller.domain.archived import CONFIG_TYPES
 from controller.domain.errors import CorruptError, NotFoundError
 from controller.domain.oci import MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, platform_of
-from controller.domain.ports import Advance, ArchiveWriter, Registry
+from controller.domain.ports.archives import ArchiveWriter
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Reference, is_digest
 
 _DEEPEST = 3

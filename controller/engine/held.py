@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.domain.errors import NotFoundError
-from controller.domain.ports import Registry
+from controller.domain.ports.registries import Registry
 from controller.domain.reference import HELD_PREFIX
 from controller.engine.bounded import bounded
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 
 from controller.domain.errors import RemoteError
 from controller.domain.observation import Fact, HostState, Present, Unknown
-from controller.domain.ports import STIRS, Host
+from controller.domain.ports.hosts import STIRS, Host
 from controller.domain.reference import Reference
 from controller.engine.prove import first_of
 

@@ -13,7 +13,8 @@ from controller.domain.actions import Import
 from controller.domain.archived import LAYER_TYPES, OCI_CONFIG, ArchivedBlob, ArchivedContent, Packing, chosen
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, UsageError, WharfError
 from controller.domain.oci import OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
-from controller.domain.ports import Advance, Archives, OpenArchive, Registry
+from controller.domain.ports.archives import Archives, OpenArchive
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Reference, Target
 from controller.engine.arrivals import Arrivals, Arrived, same_layer, typed
 from controller.engine.copy import replace_tag

@@ -9,7 +9,9 @@ from dataclasses import replace
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError
 from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Held, HostImage, StoreKind
-from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance, Registry
+from controller.domain.ports.stores import JournalEntry, Store
 from controller.domain.reference import Target, parse
 from controller.engine.manifests import Manifests, identities
 from controller.engine.prove import Prover

@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from controller.domain.actions import Pull
-from controller.domain.ports import Advance, Archives, ArchiveWriter, Host, Registry
+from controller.domain.ports.archives import Archives, ArchiveWriter
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Reference
 from controller.engine.exporting import Exporter
 

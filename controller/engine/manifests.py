@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from controller.domain.errors import CorruptError
 from controller.domain.labels import label_of
 from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
-from controller.domain.ports import ReadableRegistry
+from controller.domain.ports.registries import ReadableRegistry
 
 _KEPT = 4096
 _KEPT_BYTES = 32 << 20

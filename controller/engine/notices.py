@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from controller.domain.actions import HeldBack, Reason
 from controller.domain.errors import RemoteError
 from controller.domain.observation import Unknown
-from controller.domain.ports import Messenger
+from controller.domain.ports.messages import Messenger
 from controller.domain.ranges import is_found
 from controller.domain.reference import Target
 from controller.domain.spec import Trouble

@@ -10,7 +10,8 @@ from typing import TypeVar
 from controller.domain.desired import Desired
 from controller.domain.errors import DeniedError, NotFoundError, RemoteError, UnreachableError
 from controller.domain.observation import Confirmed, Fact, Held, HostState, Observation, Shown, Unconfirmed, Unknown, Whereabouts
-from controller.domain.ports import PULL_THROUGH, RANGE_PULL, AuditEntry, Registry
+from controller.domain.ports.registries import Registry
+from controller.domain.ports.stores import PULL_THROUGH, RANGE_PULL, AuditEntry
 from controller.domain.reference import Reference, Target
 from controller.domain.strays import Stray, strays
 from controller.engine.bounded import bounded

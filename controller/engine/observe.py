@@ -12,7 +12,8 @@ from controller.domain.desired import ArchiveSource, BuildSource, Desired, Desir
 from controller.domain.errors import NotFoundError, RemoteError
 from controller.domain.labels import CONTEXT_HASH
 from controller.domain.observation import Absent, Fact, Held, HostImage, HostState, Observation, Present, Tombstone, Unknown
-from controller.domain.ports import JournalEntry, Registry
+from controller.domain.ports.registries import Registry
+from controller.domain.ports.stores import JournalEntry
 from controller.domain.pruning import brought
 from controller.domain.ranges import is_found
 from controller.domain.reference import HELD_PREFIX, Target

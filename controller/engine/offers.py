@@ -11,7 +11,7 @@ from controller.domain.desired import ArchiveSource, BuildSource, Desired, Desir
 from controller.domain.errors import NotFoundError, RemoteError, UnreachableError
 from controller.domain.observation import Absent, Fact, Held, Lookup, Origin, Present, StoreKind, Unknown
 from controller.domain.oci import INDEX_TYPES
-from controller.domain.ports import Registry
+from controller.domain.ports.registries import Registry
 from controller.domain.reference import Reference, Target
 from controller.domain.spec import Ensure
 from controller.engine.bounded import bounded

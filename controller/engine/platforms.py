@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controller.domain.oci import Descriptor, Manifest
 from controller.domain.platforms import check_single, choose
-from controller.domain.ports import ReadableRegistry
+from controller.domain.ports.registries import ReadableRegistry
 from controller.engine.manifests import Manifests
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from controller.domain.errors import NotFoundError, RemoteError, UnprovenError
 from controller.domain.observation import HostImage, StoreKind
 from controller.domain.oci import MAX_MANIFEST, Descriptor, Manifest
-from controller.domain.ports import Advance, ImageDetail, Registry
+from controller.domain.ports.hosts import ImageDetail
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import HELD_PREFIX, Target, held_tag, is_digest
 
 PROOF_LASTS = 600.0

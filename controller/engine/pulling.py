@@ -7,7 +7,9 @@ from collections.abc import Callable
 from controller.domain.actions import Pull
 from controller.domain.errors import DeniedError, MovedError, NotFoundError, RefusedError, UnprovenError, UnreachableError
 from controller.domain.observation import Held, HostImage, StoreKind
-from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance, Registry
+from controller.domain.ports.stores import JournalEntry, Store
 from controller.domain.reference import Reference, parse
 from controller.engine.journal import know_entry, open_entry, untag
 from controller.engine.loading import Loader

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from controller.domain.actions import Push
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError
 from controller.domain.observation import StoreKind
-from controller.domain.ports import Advance, Host, JournalEntry, Registry, Store
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance, Registry
+from controller.domain.ports.stores import JournalEntry, Store
 from controller.domain.reference import Target
 from controller.engine.copy import held_before
 from controller.engine.holdings import Holdings

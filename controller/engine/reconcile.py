@@ -14,7 +14,8 @@ from controller.domain.explanation import Explanation, Found, explained
 from controller.domain.observation import Fact, HostState, Observation, Present
 from controller.domain.plan import copies_by_target, make_plan
 from controller.domain.policy import guard
-from controller.domain.ports import LOAD, AuditEntry, Host
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.stores import LOAD, AuditEntry
 from controller.domain.ranges import is_found
 from controller.domain.reference import Target
 from controller.domain.status import SetStatus, assess, statuses, with_times

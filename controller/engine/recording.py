@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.domain.actions import Kind, Reason
-from controller.domain.ports import AuditEntry, Store
+from controller.domain.ports.stores import AuditEntry, Store
 from controller.domain.reference import Target
 from controller.engine.importing import Imported
 

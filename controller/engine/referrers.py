@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RemoteError, UnprovenError
 from controller.domain.oci import OCI_INDEX, Manifest, parse_manifest
-from controller.domain.ports import Advance, Registry
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Target
 from controller.engine.blobs import Blobs
 from controller.engine.manifests import Manifests

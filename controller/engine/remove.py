@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from controller.domain.errors import UnprovenError
 from controller.domain.observation import HostImage
-from controller.domain.ports import Host, ImageDetail, Removal
+from controller.domain.ports.hosts import Host, ImageDetail, Removal
 from controller.domain.reference import Reference
 
 

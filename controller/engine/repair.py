@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from controller.domain.desired import Desired, DesiredImage
 from controller.domain.errors import WharfError
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.verdict import Broken, Found, Verdict
 from controller.engine.salvage import Salvage
 from controller.engine.verify import Verifier

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from controller.domain.errors import NotFoundError, RemoteError, WharfError
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.provenance import RESTORE, RESTORED_BY
 from controller.domain.reference import Target
 from controller.domain.restoring import Earlier, earlier

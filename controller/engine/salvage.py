@@ -13,7 +13,8 @@ from controller.domain.errors import RefusedError, RemoteError, UnprovenError
 from controller.domain.observation import Present
 from controller.domain.oci import Descriptor, Manifest, digest_of, once
 from controller.domain.platforms import ATTESTATION_OF
-from controller.domain.ports import PassingBlob, Registry
+from controller.domain.ports.archives import PassingBlob
+from controller.domain.ports.registries import Registry
 from controller.domain.reference import Reference
 from controller.domain.verdict import Broken, Part, Verdict
 from controller.engine import platforms

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from controller.domain.actions import Save
 from controller.domain.errors import MovedError, NotFoundError, UnprovenError
-from controller.domain.ports import Advance, Host, Registry
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance, Registry
 from controller.engine.importing import Importer
 from controller.engine.manifests import Manifests, identities
 

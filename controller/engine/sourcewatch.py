@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from controller.domain.desired import ArchiveSource, BuildSource, Desired
-from controller.domain.ports import Contexts
+from controller.domain.ports.hosts import Contexts
 from controller.domain.reference import Target
 from controller.engine.pathwatch import PathWatch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.domain.errors import RemoteError, UnreachableError
-from controller.domain.ports import ReadableRegistry, Registry
+from controller.domain.ports.registries import ReadableRegistry, Registry
 from controller.domain.reference import DEFAULT_TAG, Target
 from controller.domain.usage import Survey
 from controller.engine.bounded import bounded

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.domain.desired import Desired
 from controller.domain.errors import NotFoundError, RemoteError, WharfError
 from controller.domain.observation import Held, HostImage, Observation, Present, StoreKind
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.provenance import RESTORE
 from controller.domain.reference import HELD_PREFIX, Target
 from controller.domain.spec import Ensure, Mode

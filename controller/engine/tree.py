@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controller.domain.errors import CorruptError, RefusedError, RemoteError
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.ports import ReadableRegistry, Registry
+from controller.domain.ports.registries import ReadableRegistry, Registry
 from controller.engine.manifests import Manifests
 from controller.engine.prove import first_of
 

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from controller.domain.errors import CorruptError, NotFoundError, RemoteError, UnreachableError
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.ports import Advance, Registry
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Target, is_digest
 from controller.domain.verdict import Broken, Found, Part, Verdict
 from controller.engine.bounded import bounded

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from controller.domain.desired import DesiredHost
 from controller.domain.errors import UnreachableError
-from controller.domain.ports import Archives, Contexts, Host, Registry, Store
+from controller.domain.ports.archives import Archives
+from controller.domain.ports.hosts import Contexts, Host
+from controller.domain.ports.registries import Registry
+from controller.domain.ports.stores import Store
 
 Clock = Callable[[], float]
 Upstreams = Callable[[str], Sequence[Registry]]

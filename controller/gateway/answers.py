@@ -13,7 +13,7 @@ from aiohttp import web
 from controller.domain.dispatch import ForbiddenError
 from controller.domain.errors import CollectingError, DeniedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.oci import MAX_MANIFEST
-from controller.domain.ports import Forwarded
+from controller.domain.ports.registries import Forwarded
 from controller.gateway.pulls import Answer
 from controller.gateway.relay import SMALL, Source, Spliced, is_plain, outlet
 from controller.gateway.spool import Flow, Spooled

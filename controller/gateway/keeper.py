@@ -13,7 +13,7 @@ from controller.domain.actions import Copy, Reason
 from controller.domain.desired import Desired
 from controller.domain.errors import CollectingError, WharfError
 from controller.domain.oci import Manifest
-from controller.domain.ports import Advance, Registry
+from controller.domain.ports.registries import Advance, Registry
 from controller.domain.reference import Reference, Target
 from controller.engine.copy import Copier
 from controller.engine.manifests import Manifests

@@ -14,7 +14,8 @@ from controller.domain.dispatch import Dispatch, ForbiddenError, Place
 from controller.domain.errors import NotFoundError, RemoteError
 from controller.domain.observation import Held, Lookup, Present
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.ports import Registry, Store
+from controller.domain.ports.registries import Registry
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Reference, Target, held_tag, is_digest
 from controller.domain.spec import Ensure, Internet
 from controller.domain.tags import choose

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from controller.domain.errors import UnreachableError
-from controller.domain.ports import Rest
+from controller.domain.ports.registries import Rest
 
 SMALL = 256 << 10
 """Bytes. For fewer it is not worth it."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from controller.domain.desired import Desired
 from controller.domain.dispatch import Dispatch, NeedsLoginError
 from controller.domain.oci import MAX_MANIFEST, Descriptor, once
-from controller.domain.ports import Forwarded, Forwarder
+from controller.domain.ports.registries import Forwarded, Forwarder
 from controller.domain.reference import HELD_PREFIX, is_digest
 from controller.gateway.access import Access
 from controller.gateway.answers import DIGEST, VERSION, blob_answer, manifest_answer, manifest_headers, passed_on, problem, told

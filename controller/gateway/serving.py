@@ -15,7 +15,8 @@ from aiohttp import web
 
 from controller.domain.desired import Desired
 from controller.domain.errors import UsageError
-from controller.domain.ports import PULL_THROUGH, AuditEntry, ReadableRegistry, Store
+from controller.domain.ports.registries import ReadableRegistry
+from controller.domain.ports.stores import PULL_THROUGH, AuditEntry, Store
 from controller.domain.spec import GatewaySpec
 from controller.engine.manifests import Manifests
 from controller.gateway.access import Access, read_users

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from controller.domain.oci import Descriptor, Manifest
-from controller.domain.ports import ReadableRegistry
+from controller.domain.ports.registries import ReadableRegistry
 from controller.engine.tree import Origin
 from controller.gateway.spool import Flow, Spool
 
@@ -16,7 +16,7 @@ _SIZES = 100_000
 
 
 class SpooledUpstream:
-    """Fulfils `domain.ports.ReadableRegistry`."""
+    """Fulfils `domain.ports.registries.ReadableRegistry`."""
 
     def __init__(self, registry: ReadableRegistry, spool: Spool) -> None:
         self._registry = registry

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from controller.domain.errors import CorruptError
 from controller.domain.oci import MAX_MANIFEST, Manifest, parse_manifest
-from controller.domain.ports import COLLECTING, Doubt, Forwarder, Gate
+from controller.domain.ports.collecting import COLLECTING, Doubt, Gate
+from controller.domain.ports.registries import Forwarder
 from controller.domain.reference import is_digest
 
 LINGER = 5.0

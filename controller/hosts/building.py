@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from controller.domain.errors import RefusedError, RemoteError
-from controller.domain.ports import Advance, BuildRequest
+from controller.domain.ports.hosts import BuildRequest
+from controller.domain.ports.registries import Advance
 from controller.domain.reference import split_domain
 from controller.hosts.buildkit import Log, decoded
 from controller.hosts.failures import in_stream

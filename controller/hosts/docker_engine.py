@@ -19,7 +19,8 @@ import docker.utils
 
 from controller.domain.errors import NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostState
-from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
+from controller.domain.ports.hosts import BuildRequest, ImageDetail, Removal
+from controller.domain.ports.registries import Advance
 from controller.domain.ranges import Container
 from controller.domain.reference import DOCKER_IO, split_domain
 from controller.domain.space import Layers
@@ -67,7 +68,7 @@ class _Client(docker.APIClient):
 
 
 class DockerHost:
-    """Fulfils `domain.ports.Host`. Connects when it is first asked; an engine that is down is an UnreachableError of that call.
+    """Fulfils `domain.ports.hosts.Host`. Connects when it is first asked; an engine that is down is an UnreachableError of that call.
 
     `credentials` are those of the registry that is pushed to; they go to this engine with each push and are kept nowhere.
     """

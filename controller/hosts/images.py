@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.domain.errors import InvalidReferenceError
 from controller.domain.observation import HostImage, StoreKind
-from controller.domain.ports import ImageDetail, Removal
+from controller.domain.ports.hosts import ImageDetail, Removal
 from controller.domain.ranges import Container
 from controller.domain.reference import Reference, is_digest, parse
 from controller.domain.space import Layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
-from controller.domain.ports import Advance
+from controller.domain.ports.registries import Advance
 from controller.hosts.streams import Client, Stream
 
 

@@ -15,7 +15,7 @@ import requests
 import requests.exceptions
 
 from controller.domain.errors import RefusedError
-from controller.domain.ports import Advance
+from controller.domain.ports.registries import Advance
 from controller.hosts.failures import in_stream
 
 Client = Any

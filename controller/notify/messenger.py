@@ -21,7 +21,10 @@ logging.getLogger("apprise").disabled = True
 
 
 class AppriseMessenger:
-    """Fulfils `domain.ports.Messenger`. The file is read for each message, so that it can be changed; it has one URL a line, and `#` for comments."""
+    """Fulfils `domain.ports.messages.Messenger`.
+
+    The file is read for each message, so that it can be changed; it has one URL a line, and `#` for comments.
+    """
 
     def __init__(self, url_file: Path) -> None:
         self._file = url_file

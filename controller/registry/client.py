@@ -17,7 +17,7 @@ import httpx
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError, RemoteError, UnreachableError, WharfError
 from controller.domain.gate import OPEN
 from controller.domain.oci import MANIFEST_TYPES, MAX_MANIFEST, OCI_INDEX, Descriptor, Manifest, digest_of, once, parse_manifest
-from controller.domain.ports import Doubt, Gate
+from controller.domain.ports.collecting import Doubt, Gate
 from controller.domain.reference import is_digest
 from controller.registry import tombstone
 from controller.registry.answers import is_page, is_registry, one_line, read_bounded
@@ -36,7 +36,7 @@ _LINK = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 
 
 class RegistryClient(Sender):
-    """Fulfils `domain.ports.Registry`. `requests` counts what was sent, for benchmarks and metrics."""
+    """Fulfils `domain.ports.registries.Registry`. `requests` counts what was sent, for benchmarks and metrics."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from controller.domain.errors import RefusedError, UsageError
-from controller.domain.ports import Marked
+from controller.domain.ports.collecting import Marked
 from controller.domain.reference import is_digest
 from controller.registry.answers import one_line
 
@@ -25,8 +25,9 @@ _LAST_WORDS = 5
 
 
 class CollectorCommand:
-    """Fulfils `domain.ports.CollectorProgram`. `collect` is the command line without `--dry-run`, `restarts` the one that restarts the registry.
+    """Fulfils `domain.ports.collecting.CollectorProgram`.
 
+    `collect` is the command line without `--dry-run`, `restarts` the one that restarts the registry.
     UsageError for one that would delete untagged manifests: among those are the platforms of tagged images.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class FolderStorage:
-    """Fulfils `domain.ports.RegistryStorage`. `root` is the configuration's `rootdirectory`."""
+    """Fulfils `domain.ports.collecting.RegistryStorage`. `root` is the configuration's `rootdirectory`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root / "docker/registry/v2"

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from controller.domain.ports import Forwarded
+from controller.domain.ports.registries import Forwarded
 from controller.registry.answers import shown
 from controller.registry.client import RegistryClient
 from controller.registry.streams import received
@@ -15,7 +15,7 @@ from controller.registry.transport import taken_over
 
 
 class ForwardingClient(RegistryClient):
-    """A registry's client that also passes on what others ask; fulfils `domain.ports.Forwarder`."""
+    """A registry's client that also passes on what others ask; fulfils `domain.ports.registries.Forwarder`."""
 
     @asynccontextmanager
     async def forward(

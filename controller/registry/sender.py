@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from controller.domain.errors import RefusedError, RemoteError
-from controller.domain.ports import Gate
+from controller.domain.ports.collecting import Gate
 from controller.registry.answers import error_of, one_line, shown, unreachable
 from controller.registry.auth import Authorizer
 from controller.registry.credentials import Credentials

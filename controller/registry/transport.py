@@ -16,7 +16,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from controller.domain.errors import UsageError
-from controller.domain.ports import Rest
+from controller.domain.ports.registries import Rest
 
 CHUNK = 1 << 20
 """Bytes read at a time: a blob in 16 KiB pieces costs more in calls than in copying."""

@@ -1,4 +1,4 @@
-"""Image archives of this machine, behind `domain.ports.Archives`: what they hold, and their blobs on the way into a registry."""
+"""Image archives of this machine, behind `domain.ports.archives.Archives`: what they hold, and their blobs on the way into a registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.domain.archived import ArchivedContent, ArchivedImage, Form, Packing, chosen
 from controller.domain.desired import ArchiveSource
-from controller.domain.ports import ArchiveWriter, OpenArchive
+from controller.domain.ports.archives import ArchiveWriter, OpenArchive
 from controller.sources.fed import Fed
 from controller.sources.files import STDIN, File, explained
 from controller.sources.laid import LaidArchive, in_file, in_folder
@@ -30,7 +30,7 @@ _Key = tuple[tuple[str, int, int, int], ...]
 
 
 class ImageArchives:
-    """Fulfils `domain.ports.Archives`. What was found in a file is remembered until the file changes."""
+    """Fulfils `domain.ports.archives.Archives`. What was found in a file is remembered until the file changes."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[_Key, tuple[ArchivedContent, ...]] = OrderedDict()

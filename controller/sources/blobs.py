@@ -44,7 +44,7 @@ class Member:
 
 
 class Blob:
-    """Fulfils `domain.ports.PassingBlob`. With a `packer` it is a plain layer that is packed, else its bytes stay what they are."""
+    """Fulfils `domain.ports.archives.PassingBlob`. With a `packer` it is a plain layer that is packed, else its bytes stay what they are."""
 
     def __init__(self, member: str, source: Member, form: Form, blob: Descriptor | None, packer: Packer | None, workers: Workers) -> None:
         self.member = member

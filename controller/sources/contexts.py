@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from controller.domain.desired import BuildSource
 from controller.domain.errors import CorruptError, MovedError, NotFoundError
-from controller.domain.ports import BuildContext
+from controller.domain.ports.hosts import BuildContext
 from controller.sources.dockerignore import BadPatternError, Ignore, parse_ignore
 from controller.sources.folder import ChangedError, Item, walk
 
@@ -36,7 +36,7 @@ _SETTLED = 2_000_000_000
 
 
 class FolderContexts:
-    """Fulfils `domain.ports.Contexts`. Remembers the hash of each file, so that a look at a folder in which nothing changed reads none."""
+    """Fulfils `domain.ports.hosts.Contexts`. Remembers the hash of each file, so that a look at a folder in which nothing changed reads none."""
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         """`clock` gives nanoseconds since the epoch."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from controller.domain.archived import ArchivedContent, Packing
 from controller.domain.errors import CorruptError
-from controller.domain.ports import PassingBlob
+from controller.domain.ports.archives import PassingBlob
 from controller.sources.blobs import Blob, Member
 from controller.sources.documents import MAX_DOCUMENT, Documents
 from controller.sources.files import File, FolderFile, FolderMembers, Part, SeekingSectors
@@ -24,7 +24,7 @@ Opener = Callable[[Entry], Readable]
 
 
 class LaidArchive:
-    """Fulfils `domain.ports.OpenArchive`. `opener` gives a member's bytes from its beginning, as often as it is asked."""
+    """Fulfils `domain.ports.archives.OpenArchive`. `opener` gives a member's bytes from its beginning, as often as it is asked."""
 
     def __init__(self, what: str, members: Members, opener: Opener, packing: Packing, workers: Workers) -> None:
         self._what = what

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.domain.archived import ArchivedContent, Form, Packing
 from controller.domain.errors import CorruptError
 from controller.domain.oci import Descriptor
-from controller.domain.ports import PassingBlob
+from controller.domain.ports.archives import PassingBlob
 from controller.domain.reference import is_digest
 from controller.sources.blobs import Blob, Member
 from controller.sources.documents import MAX_DOCUMENT, MAX_DOCUMENTS, Documents
@@ -82,7 +82,7 @@ class _Pass:
 
 
 class PassedArchive:
-    """Fulfils `domain.ports.OpenArchive`. With `again`, which goes back to the beginning, it can be read a second time."""
+    """Fulfils `domain.ports.archives.OpenArchive`. With `again`, which goes back to the beginning, it can be read a second time."""
 
     def __init__(self, what: str, raw: Readable, packing: Packing, workers: Workers, *, again: Callable[[], None] | None = None) -> None:
         self._what = what

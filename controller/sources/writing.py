@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from controller.domain.errors import CorruptError, UsageError
-from controller.domain.ports import ArchiveWriter
+from controller.domain.ports.archives import ArchiveWriter
 from controller.sources.tar import SECTOR
 from controller.sources.workers import finished
 
@@ -26,7 +26,7 @@ _WAKE = 0.2
 
 
 class TarWriter:
-    """Fulfils `domain.ports.ArchiveWriter`. The same content gives the same bytes: no times, no owners."""
+    """Fulfils `domain.ports.archives.ArchiveWriter`. The same content gives the same bytes: no times, no owners."""
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd

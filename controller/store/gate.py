@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.domain.errors import CollectingError, LockedError, UsageError
-from controller.domain.ports import Doubt
+from controller.domain.ports.collecting import Doubt
 from controller.store.location import make_folder
 
 RETRY_AFTER = 5.0
@@ -35,7 +35,7 @@ _inside: ContextVar[frozenset[Path]] = ContextVar("_inside", default=frozenset()
 
 
 class RegistryGate:
-    """Fulfils `domain.ports.Gate`; two with the same folder and address are one."""
+    """Fulfils `domain.ports.collecting.Gate`; two with the same folder and address are one."""
 
     def __init__(self, folder: Path, address: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         name = re.sub(r"[^A-Za-z0-9.-]", "_", address)
@@ -177,7 +177,7 @@ class RegistryGate:
 
 
 class ShutGate:
-    """Fulfils `domain.ports.Shut`; its note is signed from the beginning."""
+    """Fulfils `domain.ports.collecting.Shut`; its note is signed from the beginning."""
 
     def __init__(self, door: int, writers: int, doubt: Doubt) -> None:
         self._door = door

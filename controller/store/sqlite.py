@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.domain.errors import UsageError
 from controller.domain.observation import Held, Lookup, Present, Tombstone
-from controller.domain.ports import AuditEntry, JournalEntry
+from controller.domain.ports.stores import AuditEntry, JournalEntry
 from controller.domain.reference import Target
 from controller.store.gate import RegistryGate
 from controller.store.schema import CHANGES, open_to_read, open_to_write, transaction
@@ -21,7 +21,7 @@ _AUDIT = "at, actor, action, image, host, reason, before, after, bytes, seconds,
 
 
 class SqliteStore:
-    """Fulfils `domain.ports.Store`. Safe to use from several threads; readers and one controller may have the file open at once.
+    """Fulfils `domain.ports.stores.Store`. Safe to use from several threads; readers and one controller may have the file open at once.
 
     Every method raises UsageError when the file can't be used: corrupt, of a newer wharf, of another program, not writable, the disk full.
     """

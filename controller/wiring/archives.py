@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from controller.domain.ports import Archives, ArchiveWriter
+from controller.domain.ports.archives import Archives, ArchiveWriter
 from controller.sources.archives import ImageArchives
 from controller.sources.writing import open_writer
 

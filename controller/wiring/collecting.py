@@ -10,7 +10,8 @@ from pathlib import Path
 from controller.documents.registry_config import RegistryConfig, read_registry_config
 from controller.domain.compile import registry_address
 from controller.domain.errors import UnreachableError, UsageError
-from controller.domain.ports import COLLECTING, CollectedRegistry, CollectorProgram, Store
+from controller.domain.ports.collecting import COLLECTING, CollectedRegistry, CollectorProgram
+from controller.domain.ports.stores import Store
 from controller.engine.collect import GarbageCollection
 from controller.registry.client import RegistryClient
 from controller.registry.collector import CollectorCommand

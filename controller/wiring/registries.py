@@ -11,7 +11,9 @@ from typing import TypeVar
 from controller.domain.compile import registry_address
 from controller.domain.desired import Desired
 from controller.domain.gate import OPEN
-from controller.domain.ports import Advance, Gate, Registry, Store
+from controller.domain.ports.collecting import Gate
+from controller.domain.ports.registries import Advance, Registry
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Reference, Target, canonical_domain, parse, split_domain
 from controller.domain.spec import Access, Upstream, WharfSpec
 from controller.engine.pace import Pace

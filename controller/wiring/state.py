@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from controller.domain.errors import UsageError
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.store.location import state_file
 from controller.store.lock import ControllerLock
 from controller.store.sqlite import SqliteStore

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from controller.domain.desired import DesiredHost
 from controller.domain.observation import HostState
-from controller.domain.ports import Host, Store
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.stores import Store
 from controller.domain.ranges import is_found
 from controller.domain.spec import TlsSpec
 from controller.engine.notices import Recipient

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from controller.domain.oci import DOCKER_LIST, Manifest, parse_manifest
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.store.sqlite import SqliteStore
 from tests.acceptance.test_verify import CACHED, verify
 from tests.acceptance.wharf import wharf

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.domain.desired import ArchiveSource, BuildSource, DesiredImage
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.provenance import Provenance, provenance
 from tests.support.builders import image, sha
 

@@ -12,7 +12,7 @@ from controller.domain.desired import Deferred, Desired, DesiredHost, TagRule
 from controller.domain.observation import Brought, HostState, Tombstone
 from controller.domain.plan import make_plan
 from controller.domain.policy import guard
-from controller.domain.ports import AuditEntry
+from controller.domain.ports.stores import AuditEntry
 from controller.domain.pruning import brought
 from controller.domain.reference import Target, parse
 from controller.domain.spec import Ensure, Mode, OnConflict

@@ -18,7 +18,8 @@ from controller.domain.desired import BuildSource
 from controller.domain.errors import MovedError, NotFoundError, RefusedError, RemoteError, UnprovenError, UnreachableError, WharfError
 from controller.domain.labels import CONTEXT_HASH, label_of
 from controller.domain.observation import HostState, StoreKind
-from controller.domain.ports import Contexts, Host, ImageDetail, Store
+from controller.domain.ports.hosts import Contexts, Host, ImageDetail
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Target
 from controller.engine.building import Builder
 from controller.engine.journal import open_entry

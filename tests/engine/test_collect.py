@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.errors import LockedError, NotFoundError, RefusedError, UsageError
-from controller.domain.ports import Doubt
+from controller.domain.ports.collecting import Doubt
 from controller.domain.reference import Target
 from controller.engine.collect import Cache
 from controller.engine.copy import Copier

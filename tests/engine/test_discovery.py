@@ -11,7 +11,9 @@ import pytest
 from controller.domain.desired import Desired, DesiredHost, Patterns, RangeGroup
 from controller.domain.errors import UnreachableError
 from controller.domain.observation import HostState, Present, Unknown
-from controller.domain.ports import Advance, Host, JournalEntry
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.registries import Advance
+from controller.domain.ports.stores import JournalEntry
 from controller.domain.ranges import Container
 from controller.engine import hostwatch, patience, shift
 from controller.engine.observe import without_twins

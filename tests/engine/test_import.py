@@ -22,7 +22,7 @@ from controller.domain.archived import Packing
 from controller.domain.desired import ArchiveSource, Desired
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UsageError
 from controller.domain.oci import OCI_MANIFEST, digest_of
-from controller.domain.ports import OpenArchive
+from controller.domain.ports.archives import OpenArchive
 from controller.domain.reference import Target, parse
 from controller.engine.importing import STAGING, Imported, Importer
 from controller.engine.manifests import Manifests

@@ -14,7 +14,8 @@ import pytest
 from controller.domain.actions import Pull, Reason
 from controller.domain.errors import MovedError, RefusedError, UnreachableError, WharfError
 from controller.domain.oci import OCI_INDEX, parse_manifest
-from controller.domain.ports import Host, Store
+from controller.domain.ports.hosts import Host
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Reference, Target, parse
 from controller.engine.loading import Loader
 from controller.engine.manifests import Manifests

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from controller.domain.actions import Reason
-from controller.domain.ports import JournalEntry
+from controller.domain.ports.stores import JournalEntry
 from controller.domain.reference import Target
 from controller.engine.apply import Outcome
 from controller.hosts.docker_engine import DockerHost

@@ -13,7 +13,7 @@ import pytest
 
 from controller.domain.actions import HeldBack
 from controller.domain.desired import DesiredHost
-from controller.domain.ports import LOAD, PULL_THROUGH, RANGE_PULL
+from controller.domain.ports.stores import LOAD, PULL_THROUGH, RANGE_PULL
 from controller.domain.reference import held_tag
 from controller.engine.reconcile import Look
 from controller.hosts.docker_engine import DockerHost, Tls

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import HostState, Present
-from controller.domain.ports import JournalEntry
+from controller.domain.ports.stores import JournalEntry
 from controller.domain.reference import Target, parse_local
 from controller.domain.spec import Mode
 from controller.engine import hostwatch, workqueue

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.desired import Desired
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.spec import WharfSpec, Who
 from controller.gateway.access import Access
 from controller.gateway.keeper import Kept

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from controller.domain.oci import Descriptor, digest_of, parse_manifest
-from controller.domain.ports import COLLECTING, Doubt
+from controller.domain.ports.collecting import COLLECTING, Doubt
 from controller.domain.spec import Who
 from controller.gateway import writes
 from controller.gateway.access import Access

@@ -12,7 +12,7 @@ import pytest
 from controller.domain.desired import Patterns, TagRule
 from controller.domain.errors import DeniedError, NotFoundError, RemoteError
 from controller.domain.oci import Manifest
-from controller.domain.ports import PULL_THROUGH
+from controller.domain.ports.stores import PULL_THROUGH
 from controller.domain.reference import Target, held_tag, parse
 from controller.domain.spec import Ensure, Internet
 from controller.domain.tags import TagChoice

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from controller.domain.ports import Host
+from controller.domain.ports.hosts import Host
 from controller.hosts.docker_engine import DockerHost
 from tests.support.memory import MemoryHost, MemoryRegistry
 from tests.support.servers import EngineServer, RegistryServer, build_image

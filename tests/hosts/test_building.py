@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from controller.domain.desired import BuildSource
 from controller.domain.errors import RefusedError, RemoteError, UnreachableError
-from controller.domain.ports import BuildRequest
+from controller.domain.ports.hosts import BuildRequest
 from controller.hosts.building import BuildOutput, printable
 from controller.hosts.buildkit import Log, Vertex, decoded
 from controller.hosts.docker_engine import DockerHost

@@ -1,4 +1,4 @@
-"""What every Host keeps (controller.domain.ports.Host), on a classic engine, on one with the containerd store, and on the twin in memory."""
+"""What every Host keeps (controller.domain.ports.hosts.Host), on a classic engine, on one with the containerd store, and on the twin in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, RemoteError
 from controller.domain.observation import HostImage, StoreKind
-from controller.domain.ports import BuildRequest
+from controller.domain.ports.hosts import BuildRequest
 from controller.domain.reference import parse
 from controller.sources.contexts import FolderContexts
 from tests.hosts.conftest import Subject

@@ -1,4 +1,4 @@
-"""What every Registry keeps (controller.domain.ports.Registry): the client on a real registry, and the twin in memory that property tests use."""
+"""What every Registry keeps (domain.ports.registries.Registry): the client on a real registry, and the twin in memory that property tests use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain.errors import CorruptError, NotFoundError, RefusedError
 from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
-from controller.domain.ports import Registry
+from controller.domain.ports.registries import Registry
 from controller.registry.client import RegistryClient
 from tests.support.memory import MemoryRegistry, config_of, image_manifest
 

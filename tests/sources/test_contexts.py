@@ -15,7 +15,7 @@ import pytest
 
 from controller.domain.desired import BuildSource
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RemoteError
-from controller.domain.ports import BuildRequest
+from controller.domain.ports.hosts import BuildRequest
 from controller.hosts.docker_engine import DockerHost
 from controller.sources import contexts as module
 from controller.sources.contexts import FolderContexts

@@ -1,4 +1,4 @@
-"""What every Store keeps (controller.domain.ports.Store): each write is there for whoever opens the file next."""
+"""What every Store keeps (controller.domain.ports.stores.Store): each write is there for whoever opens the file next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.observation import Held, Lookup, Present, Tombstone
-from controller.domain.ports import AuditEntry, JournalEntry, Store
+from controller.domain.ports.stores import AuditEntry, JournalEntry, Store
 from controller.domain.reference import Target
 from controller.store.sqlite import SqliteStore
 from tests.support.builders import sha

@@ -13,7 +13,7 @@ from tests.store.children import child, next_line
 JOURNALLING = """
 import sys
 from pathlib import Path
-from controller.domain.ports import JournalEntry
+from controller.domain.ports.stores import JournalEntry
 from controller.store.sqlite import SqliteStore
 store = SqliteStore(Path(sys.argv[1]))
 number = 0

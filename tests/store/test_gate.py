@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.errors import CollectingError, LockedError, UsageError
-from controller.domain.ports import Doubt
+from controller.domain.ports.collecting import Doubt
 from controller.store.gate import RETRY_AFTER, RegistryGate
 from tests.store.children import child, next_line, unprivileged_folder
 
@@ -19,7 +19,7 @@ ADDRESS = "127.0.0.1:5000"
 COLLECTOR = """
 import asyncio, subprocess, sys
 from pathlib import Path
-from controller.domain.ports import Doubt
+from controller.domain.ports.collecting import Doubt
 from controller.store.gate import RegistryGate
 async def main():
     async with RegistryGate(Path(sys.argv[1]), "127.0.0.1:5000").collecting(5) as shut:

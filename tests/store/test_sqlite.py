@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.errors import UsageError
-from controller.domain.ports import AuditEntry, JournalEntry
+from controller.domain.ports.stores import AuditEntry, JournalEntry
 from controller.domain.reference import Target
 from controller.store.sqlite import SqliteStore
 from tests.store.children import child, next_line, unprivileged_folder
@@ -190,7 +190,7 @@ def test_reading_beside_another_process_that_holds_the_lock(tmp_path: Path, *, r
 OPENER = """
 import sys
 from pathlib import Path
-from controller.domain.ports import JournalEntry
+from controller.domain.ports.stores import JournalEntry
 from controller.store.sqlite import SqliteStore
 print("ready", flush=True)
 sys.stdin.readline()

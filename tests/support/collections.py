@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from controller.domain.oci import Manifest
-from controller.domain.ports import CollectorProgram, RegistryStorage
+from controller.domain.ports.collecting import CollectorProgram, RegistryStorage
 from controller.engine.collect import Collected, GarbageCollection, Terms
 from controller.registry.client import RegistryClient
 from controller.registry.collector import CollectorCommand

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from controller.domain.errors import CorruptError, MovedError, NotFoundError, RefusedError, UnreachableError
 from controller.domain.observation import HostImage, HostState, StoreKind
 from controller.domain.oci import DOCKER_MANIFEST, MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
-from controller.domain.ports import Advance, BuildRequest, ImageDetail, Removal
+from controller.domain.ports.hosts import BuildRequest, ImageDetail, Removal
+from controller.domain.ports.registries import Advance
 from controller.domain.ranges import Container
 from controller.domain.reference import HELD_PREFIX, Reference, is_digest, parse
 from controller.domain.space import Layer, Layers

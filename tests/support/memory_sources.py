@@ -10,7 +10,8 @@ from controller.domain.archived import ArchivedImage, Packing
 from controller.domain.desired import ArchiveSource, BuildSource
 from controller.domain.errors import NotFoundError
 from controller.domain.oci import digest_of
-from controller.domain.ports import BuildContext, OpenArchive
+from controller.domain.ports.archives import OpenArchive
+from controller.domain.ports.hosts import BuildContext
 from controller.sources.archives import ImageArchives
 
 

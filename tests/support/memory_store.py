@@ -8,7 +8,8 @@ from pathlib import Path
 
 from controller.domain.gate import OPEN
 from controller.domain.observation import Held, Lookup, Present, Tombstone
-from controller.domain.ports import AuditEntry, Gate, JournalEntry
+from controller.domain.ports.collecting import Gate
+from controller.domain.ports.stores import AuditEntry, JournalEntry
 from controller.domain.reference import Target
 from controller.store.gate import RegistryGate
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import yaml
 
 from controller.domain.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, digest_of, once, parse_manifest
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.spec import API_VERSION
 from controller.engine.apply import Outcome
 from controller.engine.reconcile import Look, Pass, Reconciler

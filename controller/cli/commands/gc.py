@@ -19,7 +19,8 @@ from controller.cli.printing import print_data, table_console
 from controller.cli.sizes import blobs_of, size_of, tell_unread, total, usage_row, usage_table
 from controller.cli.verdicts import broken_row, lines_of, reading
 from controller.domain.errors import RefusedError, UsageError
-from controller.domain.ports import AuditEntry, Marked, Store
+from controller.domain.ports.collecting import Marked
+from controller.domain.ports.stores import AuditEntry, Store
 from controller.domain.spec import Mode
 from controller.domain.texts import size
 from controller.domain.usage import Survey

@@ -14,7 +14,7 @@ from controller.cli.options import FILES, REGISTRY, STATE
 from controller.cli.progress import byte_bar
 from controller.domain.archived import Packing
 from controller.domain.errors import CollectingError, UnreachableError, WharfError
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Target, parse_local
 from controller.domain.texts import size
 from controller.engine.importing import Imported, Importer

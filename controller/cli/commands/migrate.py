@@ -25,7 +25,7 @@ from controller.cli.tables import HELD_STYLE, grid, plan_table, totals
 from controller.domain.actions import Copy, Evict, Import, Plan, Push, identity
 from controller.domain.errors import UsageError
 from controller.domain.migration import Order
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.reference import pattern_expression
 from controller.domain.status import SetStatus
 from controller.domain.texts import size

@@ -14,7 +14,7 @@ from controller.cli.printing import print_data, table_console
 from controller.cli.tables import grid
 from controller.cli.times import local_time, utc_time
 from controller.cli.trail import short
-from controller.domain.ports import PAST_GATEWAY, PULL_THROUGH, RANGE_PULL, AuditEntry
+from controller.domain.ports.stores import PAST_GATEWAY, PULL_THROUGH, RANGE_PULL, AuditEntry
 from controller.domain.texts import size
 from controller.settings import files_or_default
 from controller.wiring.setup import read

@@ -12,7 +12,7 @@ from controller.cli.options import OUTPUT, PATHS, REFRESH, STATE
 from controller.cli.output import status_rows
 from controller.cli.printing import print_data, table_console
 from controller.cli.tables import show_age, show_pulls, show_status
-from controller.domain.ports import PULL_THROUGH
+from controller.domain.ports.stores import PULL_THROUGH
 from controller.settings import files_or_default
 from controller.wiring.setup import read
 from controller.wiring.state import stored

@@ -19,7 +19,7 @@ from controller.cli.printing import print_data
 from controller.cli.verdicts import broken_row, lines_of, reading
 from controller.domain.desired import DesiredImage, Patterns
 from controller.domain.errors import InvalidReferenceError, UsageError
-from controller.domain.ports import Store
+from controller.domain.ports.stores import Store
 from controller.domain.reference import Target, parse
 from controller.domain.spec import Mode
 from controller.domain.texts import size
