@@ -34,9 +34,9 @@ API_VERSION = "wharfinger.dev/v1alpha1"
 
 
 class Model(BaseModel):
-    """Frozen, camelCase in the file, and no field that is not known."""
+    """Frozen, camelCase in the file, and no field that is not known. Built when a file is read, as not every command reads one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=True, defer_build=True)
 
 
 class Metadata(Model):
