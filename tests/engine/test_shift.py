@@ -152,6 +152,23 @@ async def test_a_host_that_is_down_disturbs_nobody() -> None:
     assert not world.lost
 
 
+async def test_what_rotted_in_the_registry_leaves_no_host() -> None:
+    """It was pushed and read back while a container used it; what the registry has lost since is proven by nobody, so it stays."""
+    world, told = Worlds(), Told()
+    world.build("one", KALI, "kali")
+    (kali,) = world.hosts["one"].images.values()
+    kali.containers = ["service"]
+    async with a_shift(world, wanted(), told):
+        await until(lambda: there(world, KALI))
+        for number in range(2):
+            world.rot(number)
+        kali.containers = []
+        world.hosts["one"].tell("container destroy service")
+        await until(lambda: bool(told.failures) or clean(world))
+    assert "is not whole" in told.failures[0] or "other bytes" in told.failures[0]
+    assert not clean(world)
+
+
 async def test_more_deletions_than_allowed_are_not_done_one_by_one() -> None:
     """Law 8: a full look that would delete too much deletes nothing, and an event about one of them does not get around that."""
     world, told = Worlds(), Told()
