@@ -77,6 +77,8 @@ def test_grace_runs_from_the_later_of_first_seen_and_last_tag_time() -> None:
     assert actions(NOW - 60, NOW - 60) == 1
     assert actions(NOW - 59, NOW - 600) == 0
     assert actions(NOW - 600, NOW - 59) == 0
+    assert actions(NOW - 59, NOW + 86_400) == 0
+    assert actions(NOW - 600, NOW + 86_400) == 1, "a tag of tomorrow is from before a clock was set back"
 
 
 def test_an_unknown_store_gets_no_evictions() -> None:
@@ -134,6 +136,11 @@ def test_a_retired_image_stays_on_its_host() -> None:
 
 def test_an_eviction_falls_with_the_push_that_it_waits_for() -> None:
     """An eviction whose push is held back must not be tried: the registry does not hold the content."""
-    plan = guarded(host(), on_host("x", KALI), registry=None, mode=Mode.FULL)
-    assert [a.kind for a in plan.actions] == ["Push", "Evict"]
+    want = desired([image(KALI)], [host(), host("b", present=[KALI])])
+    world = seen({KALI: None}, {"local": engine(on_host("x", KALI)), "b": engine(engine_id="b")})
+    plan = guard(make_plan(want, world), want, world)
+    assert [a.kind for a in plan.actions] == ["Push", "Pull", "Evict"]
     assert plan.actions[0].target == Target("cyroid/kali", "1")
+    without = guard(Plan.of(plan.actions[1:], ()), want, world)
+    assert not without.actions
+    assert {(row.action, row.reason) for row in without.held_back} == {("Evict", Reason.UNPROVEN), ("Pull", Reason.NOT_FOUND)}
