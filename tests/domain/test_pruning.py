@@ -87,12 +87,13 @@ def test_a_tag_that_upstream_lists_no_more_is_kept_while_its_rule_would_choose_i
         (desired([], prune=True), {}, "an empty file prunes nothing"),
         (replace(wanted(), sets=("labs", "ranges")), {}, "the set labs lists no image"),
         (wanted(host()), {"hosts": {"local": None}}, "local: no answer"),
+        (wanted(host()), {"hosts": {}}, "local: it was not looked at"),
         (wanted(), {"registry": {LISTED: "?", OLD: "x"}}, "cyroid/web:1: no answer"),
         (wanted(), {"offered": {LISTED: "?"}}, "cyroid/web:1: no answer"),
         (wanted(deferred=(Deferred("ranges", "docker.io/library/alpine", "Copy", "could not be listed"),)), {}, "alpine: could not be listed"),
         (wanted(), {"registry": {LISTED: "web", OLD: "?"}}, "no answer"),
     ],
-    ids=["empty file", "empty set", "host", "registry", "upstream", "rule", "itself"],
+    ids=["empty file", "empty set", "host", "host not looked at", "registry", "upstream", "rule", "itself"],
 )
 def test_whatever_is_not_known_prunes_nothing(want: Desired, world: dict[str, Any], words: str) -> None:
     """Law 2: a file or a set that lists nothing, a host, a place in the registry, an upstream or a listing that did not answer."""
@@ -113,6 +114,12 @@ def test_a_copy_leaves_its_host_first() -> None:
         ({"absent": []}, ["Delete Unlisted"]),
     ):
         assert brief(make_plan(wanted(host(**more)), world)) == expected
+
+
+def test_what_a_range_adopts_is_pruned_all_the_same() -> None:
+    """A range vouches for no shared name (law 10), so it holds none in the registry either."""
+    want = wanted(host("lab", absent=[], range="lab", adopt=["cyroid/**"]))
+    assert brief(planned(want, hosts={"lab": engine()})) == ["Delete Unlisted"]
 
 
 def test_modes_and_the_cap_hold_for_it() -> None:
