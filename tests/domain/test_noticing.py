@@ -45,9 +45,9 @@ def found(asked: Desired, *images: HostImage, store: StoreKind = StoreKind.CLASS
     return list(strays(asked, {"lab": Present(engine(*images, store=store), NOW)}))
 
 
-def planned(asked: Desired, where: Whereabouts, held: HostImage = NGINX, **more: Any) -> Any:
+def planned(asked: Desired, where: Whereabouts, held: HostImage = NGINX, store: StoreKind = StoreKind.CLASSIC, **more: Any) -> Any:
     """What is planned for one stray that is there; with `only` what a worker would see, too."""
-    hosts = {"lab": Present(engine(held), NOW), "local": Present(engine(engine_id="other"), NOW)}
+    hosts = {"lab": Present(engine(held, store=store), NOW), "local": Present(engine(engine_id="other"), NOW)}
     (stray,) = strays(asked, hosts)
     seen = Observation(NOW, hosts=hosts, strays={stray.key: where}, **more)
     plan = make_plan(asked, seen)
@@ -90,7 +90,9 @@ def test_who_may_not_be_asked_is_not(asked: Desired) -> None:
     """The rules of the file hold, and local names are told to nobody; what was pulled is kept as the range's own word."""
     (stray,) = found(asked, NGINX)
     assert stray.asked == ()
-    assert isinstance(planned(asked, Unconfirmed()), Save)
+    action = planned(asked, Unconfirmed())
+    assert isinstance(action, Save)
+    assert action.target == stray.own == Target("ranges/lab/nginx", "1")
 
 
 def test_what_was_built_there_is_left_alone() -> None:
@@ -101,6 +103,7 @@ def test_what_was_built_there_is_left_alone() -> None:
     assert adopted.saved
     (invented,) = found(desired(hosts=[lab()]), on_host("x", "cyroid/x:1", digests=[f"cyroid/x@{D}"]), store=StoreKind.CONTAINERD)
     assert not invented.saved
+    assert planned(desired(hosts=[lab()]), Unconfirmed(), on_host("x", "cyroid/x:1", digests=[f"cyroid/x@{D}"]), StoreKind.CONTAINERD) is None
 
 
 def test_what_we_brought_or_shall_leave_alone_is_no_stray() -> None:
