@@ -113,21 +113,27 @@ class Prover:
         offered = {manifest.digest, *(child.digest for child in manifest.children)}
         if not offered.issuperset(image.manifests):
             return None
-        return tuple([await self._registry.manifest(repository, digest) for digest in image.manifests])
+        held = [await self._registry.manifest(repository, digest) for digest in image.manifests]
+        return tuple([each for manifest in held for each in await self._every_child(repository, manifest)])
 
     async def _every_child(self, repository: str, manifest: Manifest) -> tuple[Manifest, ...]:
-        """Which platforms the host holds is not known: so all of them."""
-        if not manifest.is_index:
-            return (manifest,)
-        return tuple([await self._registry.manifest(repository, child.digest) for child in manifest.children])
+        """Which platforms the host holds is not known: so all of them. An index has no blobs: of one within it, what is below counts."""
+        found, ahead = {manifest.digest: manifest}, [manifest]
+        while ahead:
+            for child in ahead.pop().children:
+                if child.digest not in found:
+                    found[child.digest] = await self._registry.manifest(repository, child.digest)
+                    ahead.append(found[child.digest])
+        return tuple(each for each in found.values() if not each.is_index)
 
     async def _whole(self, repository: str, manifests: tuple[Manifest, ...], detail: ImageDetail, store: StoreKind, advance: Advance) -> None:
         """Read and hash every blob; on a classic store the config must also name the host's layers."""
         slots = asyncio.Semaphore(_BLOBS_AT_ONCE)
         for manifest in manifests:
-            left = next((layer for layer in manifest.layers if layer.non_distributable), None)
+            named = (*manifest.layers, manifest.config) if manifest.config else manifest.layers
+            left = next((blob for blob in named if blob.non_distributable), None)
             if left is not None:
-                raise UnprovenError(f"{repository}: layer {left.digest[:19]} is left at its url, so it can never be proven")
+                raise UnprovenError(f"{repository}: blob {left.digest[:19]} is left at its url, so it can never be proven")
             if store is StoreKind.CLASSIC and manifest.config is not None:
                 await self._same_layers(repository, manifest.config, detail, advance)
         try:

@@ -85,9 +85,9 @@ async def test_what_is_whole_is_proven(quay: Quay) -> None:
     assert quay.renewed == []
 
 
-@pytest.mark.parametrize("more", [{"layer": FOREIGN}], ids=str)
+@pytest.mark.parametrize("more", [{"layer": FOREIGN}, {"config": FOREIGN}, {"config": {"mediaType": "application/vnd.foreign.config"}}], ids=str)
 async def test_what_is_left_at_its_url_is_never_proven(quay: Quay, more: dict[str, Any]) -> None:
-    """The registry need not have it, and nobody looks whether it has."""
+    """The registry need not have it, and nobody looks whether it has: a layer, and a config that says so of itself."""
     manifest = quay.told(**more)
     with pytest.raises(UnprovenError, match="left at its url"):
         await quay.classic(manifest)
@@ -139,6 +139,19 @@ async def test_each_platform_that_a_host_holds(quay: Quay) -> None:
     for told in (held[:2], []):
         with pytest.raises(UnprovenError, match="not whole"):
             await quay.containerd(index, *told)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_index_within_an_index(quay: Quay, *, told: bool) -> None:
+    """An index has no blobs of its own: what is below it is what has to be there."""
+    inner = quay.index(quay.kali)
+    outer = quay.index(inner)
+    platforms = (inner.digest,) if told else ()
+    assert (await quay.containerd(outer, *platforms)).digest == outer.digest
+    quay.now += PROOF_LASTS
+    quay.damage(b"kali")
+    with pytest.raises(UnprovenError, match="not whole"):
+        await quay.containerd(outer, *platforms)
 
 
 async def test_a_proof_does_not_last(quay: Quay) -> None:
