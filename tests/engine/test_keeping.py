@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller.domain.actions import Reason
 from controller.domain.desired import Desired, Patterns
 from controller.domain.errors import RefusedError, UnreachableError
-from controller.domain.observation import Unknown
+from controller.domain.observation import HostState, StoreKind, Unknown
 from controller.domain.oci import Manifest
 from controller.domain.reference import HELD_PREFIX, Target, held_tag
 from controller.domain.spec import Ensure, Mode, OnConflict
+from controller.engine.holdings import Holdings
 from controller.engine.restore import Restorer
 from controller.engine.sweep import LONGEST_GAP
 from tests.engine.test_convergence import Killed, suppress_killed
@@ -123,6 +124,28 @@ def test_while_a_host_is_unknown_nothing_expires(overwritten: Worlds) -> None:
     overwritten.hosts["two"].fault = lambda _: None
     passes(overwritten, wanted(), 9)
     assert held_of(overwritten) == set()
+
+
+def test_while_it_is_unknown_how_a_host_stores_images_nothing_expires(overwritten: Worlds) -> None:
+    """What it has can't be compared with what is held."""
+    two = overwritten.hosts["two"]
+    look = two.look
+
+    async def strange() -> HostState:
+        return replace(await look(), store=StoreKind.UNKNOWN)
+
+    two.look = strange  # type: ignore[method-assign] # an engine of a store that nobody knows
+    passes(overwritten, wanted(), 20)
+    assert len(held_of(overwritten)) == 1
+
+
+def test_what_a_range_has_that_is_evicted_from_stays_held(overwritten: Worlds) -> None:
+    """The proof that lets it leave may rest on what is held, as any host's; what nothing ever leaves needs none."""
+    overwritten.build("two", "elsewhere:1", "old")
+    for absent, left in (["elsewhere:2"], 1), ([], 0):
+        asked = wanted(hosts=[host("one", absent=[]), host("two", absent=absent, range="two")])
+        passes(overwritten, asked, 9)
+        assert len(held_of(overwritten)) == left
 
 
 def test_what_a_host_has_stays_held(overwritten: Worlds) -> None:
@@ -231,6 +254,73 @@ def test_a_clock_that_jumps_expires_nothing_at_once(overwritten: Worlds) -> None
     assert LONGEST_GAP < 365 * DAY
 
 
+def test_what_was_noted_in_the_future_counts_from_now(overwritten: Worlds) -> None:
+    """A clock that was set back: not only when that time has come."""
+    (tag,) = held_of(overwritten)
+    overwritten.store.hold(Target("docker.io/library/nginx", tag), overwritten.now + 365 * DAY)
+    passes(overwritten, wanted(), 5)
+    assert held_of(overwritten) == {tag}
+    passes(overwritten, wanted(), 2)
+    assert held_of(overwritten) == set()
+
+
+def test_the_first_sweep_deletes_nothing() -> None:
+    """A state file of before has times in it, and nobody was there to restore."""
+    world = Worlds()
+    old = world.fill("docker.io/library/nginx:1", "old")
+    world.registry.repositories["docker.io/library/nginx"].tags[held_tag(old.digest)] = old.digest
+    world.fill("docker.io/library/nginx:1", "new")
+    world.store.hold(Target("docker.io/library/nginx", held_tag(old.digest)), world.now - 100 * DAY)
+    passes(world, wanted(), 1)
+    assert held_of(world) == {held_tag(old.digest)}
+    passes(world, wanted(), 1)
+    assert held_of(world) == set()
+
+
+def test_what_can_not_be_read_is_needed(overwritten: Worlds) -> None:
+    """A host may have it; whether it has is not known (law 2)."""
+    home = overwritten.registry.repositories["docker.io/library/nginx"]
+    (tag,) = held_of(overwritten)
+    whole = home.manifests[home.tags[tag]]
+    home.manifests[home.tags[tag]] = replace(whole, raw=b"{}")
+    overwritten.restart()
+    passes(overwritten, wanted(), 20)
+    assert held_of(overwritten) == {tag}
+    home.manifests[home.tags[tag]] = whole
+    passes(overwritten, wanted(), 1)
+    assert held_of(overwritten) == set()
+
+
+def test_what_a_held_index_references_stays(overwritten: Worlds) -> None:
+    """It is held longer than what is below it: restored, it would be broken."""
+    home = overwritten.registry.repositories["docker.io/library/nginx"]
+    (tag,) = held_of(overwritten)
+    passes(overwritten, wanted(), 3)
+    index = overwritten.registry.add_index("docker.io/library/nginx", "all", [layer_of("old")])
+    assert home.tags[tag] in {child.digest for child in index.children}
+    home.tags[held_tag(index.digest)] = home.tags.pop("all")
+    passes(overwritten, wanted(), 4)
+    assert held_of(overwritten) == {tag, held_tag(index.digest)}
+    passes(overwritten, wanted(), 20)
+    assert held_of(overwritten) == set()
+
+
+async def test_what_something_rests_on_by_now_does_not_expire(overwritten: Worlds) -> None:
+    """Between the look and the deletion a proof may have found it: it counts anew."""
+    holdings, place = Holdings(overwritten.world), Target("docker.io/library/nginx", *held_of(overwritten))
+    since, deleted = overwritten.store.held_since()[place], list[Target]()
+
+    async def delete() -> None:
+        deleted.append(place)
+
+    overwritten.now += 1
+    await holdings.renew(place)
+    assert not await holdings.expire(place, since, delete)
+    assert not deleted
+    assert await holdings.expire(place, overwritten.now, delete)
+    assert deleted == [place]
+
+
 def test_what_an_index_references_stays(overwritten: Worlds) -> None:
     """Deleting must not break what another tag means: it is refused, recorded, and tried again later."""
     home = overwritten.registry.repositories["docker.io/library/nginx"]
@@ -243,16 +333,20 @@ def test_what_an_index_references_stays(overwritten: Worlds) -> None:
     assert "the index docker.io/library/nginx:all references it" in entry.error
 
 
-def test_a_listing_that_fails_expires_nothing(overwritten: Worlds) -> None:
-    """Unknown is not absent (law 2)."""
+@pytest.mark.parametrize("silent", ["tags", "ping"])
+def test_a_registry_that_does_not_answer_expires_nothing(overwritten: Worlds, silent: str) -> None:
+    """Unknown is not absent (law 2): a listing that fails, or the registry as a whole; and no time that has passed is forgotten by it."""
 
     def fault(operation: str) -> None:
-        if operation == "tags":
-            raise RefusedError(operation, "injected")
+        if operation == silent:
+            raise (RefusedError if silent == "tags" else UnreachableError)(operation, "injected")
 
     overwritten.fault = fault
     passes(overwritten, wanted(), 20)
     assert len(held_of(overwritten)) == 1
+    overwritten.fault = lambda _: None
+    passes(overwritten, wanted(), 2)
+    assert held_of(overwritten) == set()
 
 
 def test_what_is_pruned_can_be_restored_and_then_stays() -> None:
