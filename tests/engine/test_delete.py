@@ -5,8 +5,11 @@ from __future__ import annotations
 from controller.domain.actions import Reason
 from controller.domain.oci import OCI_INDEX, Manifest, parse_manifest
 from controller.domain.reference import held_tag
+from controller.domain.spec import Ensure
 from tests.conftest import StartRegistry
-from tests.support.scene import Scene, client, publish, tags_of
+from tests.engine.worlds import Worlds
+from tests.support.builders import desired, image
+from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 RETIRED = {"name": "cyroid/retired:1", "ensure": "Absent"}
 
@@ -61,6 +64,19 @@ async def test_a_retired_index_goes_and_leaves_its_children_manifests(scene: Sce
     assert done.after.converged, [outcome.error for outcome in done.outcomes]
     async with client(scene.registry) as registry:
         assert parse_manifest((await registry.manifest("cyroid/retired", index.digest)).raw).media_type == OCI_INDEX
+
+
+async def test_a_tag_that_moved_since_the_plan_is_left() -> None:
+    """Somebody pushed to it: what it means now nobody asked to delete, and nothing holds it."""
+    world = Worlds()
+    world.fill("cyroid/retired:1", "old")
+    look = await world.reconciler.look(desired([image("cyroid/retired:1", ensure=Ensure.ABSENT)]))
+    theirs = world.fill("cyroid/retired:1", "theirs")
+    (outcome,) = await world.reconciler.apply(look, Quiet())
+    assert "look again" in outcome.error
+    assert world.registry.repositories["cyroid/retired"].tags["1"] == theirs.digest
+    assert not world.store.tombstones()
+    assert not world.lost
 
 
 async def test_a_registry_that_does_not_delete(scene: Scene, start_registry: StartRegistry) -> None:

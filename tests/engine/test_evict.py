@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from controller.domain.actions import Reason
+from controller.domain.observation import HostState
+from controller.domain.ports.hosts import Removal
 from controller.engine.apply import Outcome
 from controller.wiring.setup import read
 from tests.conftest import StartRegistry
+from tests.engine.worlds import Worlds
+from tests.support.builders import desired, host, image
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 KALI = "cyroid/kali:1"
@@ -243,6 +248,41 @@ async def test_an_engine_that_was_replaced_is_not_touched(scene: Scene) -> None:
     assert done.outcomes == ()
     assert "--confirm-engine local" in done.after.seen.unreachable
     assert scene.tags_on_host() == {KALI}
+
+
+async def test_an_engine_that_was_replaced_since_the_plan_is_not_touched() -> None:
+    """It has the same image by the same name, and nobody has confirmed that it may be cleaned: the next look tells of it."""
+    world, asked = Worlds(), desired([image(KALI)], [host("one")])
+    world.build("one", KALI, "kali")
+    world.fill(KALI, "kali")
+    look = await world.reconciler.look(asked)
+    one = world.hosts["one"]
+    before = one.look
+
+    async def another() -> HostState:
+        return replace(await before(), engine_id="another")
+
+    one.look = another  # type: ignore[method-assign] # another engine answers at its address
+    (outcome,) = await world.reconciler.apply(look, Quiet())
+    assert (outcome.action.kind, "another engine now" in outcome.error) == ("Evict", True)
+    assert one.images
+
+
+async def test_an_engine_that_deleted_more_is_told_of() -> None:
+    """What it says that it deleted is compared with what was proven: it may be somebody's image that got the name in that moment."""
+    world, asked = Worlds(), desired([image(KALI)], [host("one")])
+    world.build("one", KALI, "kali")
+    world.fill(KALI, "kali")
+    one = world.hosts["one"]
+    remove = one.remove
+
+    async def more(name: str) -> Removal:
+        done = await remove(name)
+        return replace(done, deleted=(*done.deleted, f"sha256:{'7' * 64}"))
+
+    one.remove = more  # type: ignore[method-assign] # an engine that takes something else with it
+    (outcome,) = (await world.reconciler.reconcile(asked, Quiet())).outcomes
+    assert "the engine deleted more than was proven, sha256:777" in outcome.error
 
 
 async def test_two_names_for_one_engine(scene: Scene) -> None:
