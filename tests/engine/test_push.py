@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from controller.domain.actions import Reason
+from controller.domain.errors import RefusedError
 from controller.domain.ports.stores import JournalEntry
 from controller.domain.reference import Target
 from controller.engine.apply import Outcome
@@ -14,6 +15,8 @@ from controller.hosts.docker_engine import DockerHost
 from controller.hosts.standin import STAND_INS
 from controller.wiring.setup import read
 from tests.conftest import StartRegistry
+from tests.engine.worlds import Worlds
+from tests.support.builders import ADDRESS, desired, host, image
 from tests.support.scene import Quiet, Scene, publish, tags_of
 
 
@@ -188,6 +191,23 @@ async def test_the_last_name_of_an_unpushed_image_is_not_taken_off(scene: Scene)
         assert engine.images.get(old).tags == []
     async with scene.opened() as (_, store):
         assert store.open_pushes() == [], "the old build's entry is done with"
+
+
+async def test_our_tag_stays_where_it_became_the_last_name_while_a_push_failed() -> None:
+    """Somebody took the other one off meanwhile: ours is what keeps the image, which the registry has not, and it stays ours."""
+    world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
+    world.build("one", "cyroid/kali:1", "kali")
+    one = world.hosts["one"]
+    ours = f"{ADDRESS}/cyroid/kali:1"
+
+    async def interrupted(*_: object) -> None:
+        world.untag("one", "cyroid/kali:1")
+        raise RefusedError("pushing", "injected")
+
+    one.push = interrupted  # type: ignore[method-assign] # it fails in the middle
+    assert errors((await world.reconciler.reconcile(asked, Quiet())).outcomes)
+    assert [found.tags for found in one.images.values()] == [{ours}]
+    assert [entry.reference for entry in world.store.open_pushes()] == [ours]
 
 
 async def test_a_push_that_was_cut_off_at_its_very_end_is_remembered(scene: Scene) -> None:
