@@ -233,6 +233,7 @@ class Observer:
                 return
             except RemoteError as error:
                 log.debug("no tag time: %s", error)
+                times[key] = self._world.clock()  # It may be this moment: what is not known lets nothing leave (law 2).
 
         await bounded(ask, wanted, _INSPECTIONS_AT_ONCE)
         return {name: _with_times(name, fact, times) for name, fact in hosts.items()} if times else hosts

@@ -6,6 +6,7 @@ import pytest
 
 from controller.domain.actions import Reason
 from controller.domain.desired import Desired
+from controller.domain.errors import UnreachableError
 from tests.engine.worlds import Worlds
 from tests.support.builders import desired, host
 
@@ -81,3 +82,26 @@ def test_a_clock_that_goes_there_and_back() -> None:
     time.passes(GRACE)
     assert reasons(world, wanted) == []
     assert not world.lost
+
+
+def test_a_time_that_an_engine_does_not_tell_may_be_now() -> None:
+    """It does not answer when it is asked for the tag's time: Unknown is no reason to remove (law 2), so the image waits until it answers."""
+    world, time, wanted = waiting()
+    time.passes(GRACE)
+    (image,) = world.hosts["one"].images.values()
+    image.tagged_at = world.now
+
+    def silent(operation: str) -> None:
+        if operation == "inspect" and broken:
+            raise UnreachableError(operation, "no answer")
+
+    broken = True
+    world.hosts["one"].fault = silent
+    look = world.look(wanted)
+    assert [row.reason for row in look.plan.held_back] == [Reason.WAITING]
+    assert not look.plan.actions
+    broken = False
+    assert reasons(world, wanted) == [Reason.WAITING]
+    time.passes(GRACE)
+    assert reasons(world, wanted) == []
+    assert not world.hosts["one"].images
