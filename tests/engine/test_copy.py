@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controller.domain.actions import Reason
+from controller.domain.errors import MovedError
+from controller.domain.oci import Manifest
+from controller.domain.reference import Target
+from controller.engine.copy import replace_tag
 from controller.registry.client import RegistryClient
 from tests.conftest import StartRegistry
+from tests.support.memory import MemoryRegistry
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 NGINX = "docker.io/library/nginx"
@@ -179,3 +186,27 @@ async def test_a_damaged_blob_upstream_is_not_kept(scene: Scene) -> None:
     assert f"copying {NGINX}:1, blob {published.layers[0].digest[:19]}" in outcome.error
     assert f"from {scene.internet.address}: other bytes than its digest says" in outcome.error
     assert await tags_of(scene.registry, NGINX) == {}
+
+
+async def test_a_tag_that_is_gone_since_the_plan_is_not_made_again() -> None:
+    """Somebody deleted it: what was to be replaced is not there, so nobody may be meant."""
+    registry = MemoryRegistry()
+    manifest = registry.add("cyroid/kali", "new", b"new")
+    with pytest.raises(MovedError, match="it is gone: look again"):
+        await replace_tag(registry, Target("cyroid/kali", "1"), manifest, expected=f"sha256:{'0' * 64}")
+    assert await registry.tags("cyroid/kali") == ["new"]
+
+
+async def test_what_a_tag_means_is_read_back() -> None:
+    """201 is no success: another one wrote it in that moment (law 5)."""
+    registry, target = MemoryRegistry(), Target("cyroid/kali", "1")
+    manifest, theirs = (registry.add("cyroid/kali", word, word.encode()) for word in ("new", "theirs"))
+    put = registry.put_manifest
+
+    async def late(repository: str, identifier: str, each: Manifest) -> None:
+        await put(repository, identifier, each)
+        await put(repository, target.tag, theirs)
+
+    registry.put_manifest = late  # type: ignore[method-assign,assignment] # somebody else writes too
+    with pytest.raises(MovedError, match="somebody else writes it too"):
+        await replace_tag(registry, target, manifest, expected="")
