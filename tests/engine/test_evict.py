@@ -280,7 +280,7 @@ async def test_an_engine_that_deleted_more_is_told_of() -> None:
         done = await remove(name)
         return replace(done, deleted=(*done.deleted, f"sha256:{'7' * 64}"))
 
-    one.remove = more  # type: ignore[method-assign] # an engine that takes something else with it
+    one.remove = more  # type: ignore[method-assign,assignment] # an engine that takes something else with it
     (outcome,) = (await world.reconciler.reconcile(asked, Quiet())).outcomes
     assert "the engine deleted more than was proven, sha256:777" in outcome.error
 

@@ -204,7 +204,7 @@ async def test_our_tag_stays_where_it_became_the_last_name_while_a_push_failed()
         world.untag("one", "cyroid/kali:1")
         raise RefusedError("pushing", "injected")
 
-    one.push = interrupted  # type: ignore[method-assign] # it fails in the middle
+    one.push = interrupted  # type: ignore[method-assign,assignment] # it fails in the middle
     assert errors((await world.reconciler.reconcile(asked, Quiet())).outcomes)
     assert [found.tags for found in one.images.values()] == [{ours}]
     assert [entry.reference for entry in world.store.open_pushes()] == [ours]
