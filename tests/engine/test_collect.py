@@ -268,6 +268,18 @@ async def test_what_was_let_go_of(plain: Collections) -> None:
     assert (await image_of(plain.server, KALI, "3")).blobs
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+async def test_what_can_not_be_read_may_name_what_was_let_go_of(plain: Collections, *, tagged: bool) -> None:
+    """A manifest of the repository, tagged or not, is broken: what it names is not known, so all stays (law 2)."""
+    old, broken = await publish(plain.server, KALI, "1"), await publish(plain.server, KALI, "2")
+    await plain.registry.delete_tag(KALI, "1")
+    if not tagged:
+        await plain.registry.delete_tag(KALI, "2")
+    plain.server.blob_file(broken.digest).write_bytes(broken.raw.replace(b'"schemaVersion"', b'"schemaversion"'))
+    assert (await plain.collect(expired={KALI: [old.digest]})).gone == {}
+    await plain.registry.resolve(KALI, old.digest)
+
+
 async def test_nobody_writes_meanwhile(plain: Collections, internet: RegistryServer) -> None:
     """A copy is refused as a whole, with when to try again; one that is under way is waited for."""
     published = await publish(internet, "library/nginx", "1")
