@@ -270,14 +270,16 @@ async def test_what_was_let_go_of(plain: Collections) -> None:
 
 @pytest.mark.parametrize("tagged", [True, False])
 async def test_what_can_not_be_read_may_name_what_was_let_go_of(plain: Collections, *, tagged: bool) -> None:
-    """A manifest of the repository, tagged or not, is broken: what it names is not known, so all stays (law 2)."""
-    old, broken = await publish(plain.server, KALI, "1"), await publish(plain.server, KALI, "2")
-    await plain.registry.delete_tag(KALI, "1")
+    """A manifest of the repository, tagged or not, is broken: what it names is not known, so all stays (law 2), in whatever order it is read."""
+    olds, broken = [await publish(plain.server, KALI, f"old-{number}") for number in range(6)], await publish(plain.server, KALI, "2")
+    for number in range(6):
+        await plain.registry.delete_tag(KALI, f"old-{number}")
     if not tagged:
         await plain.registry.delete_tag(KALI, "2")
     plain.server.blob_file(broken.digest).write_bytes(broken.raw.replace(b'"schemaVersion"', b'"schemaversion"'))
-    assert (await plain.collect(expired={KALI: [old.digest]})).gone == {}
-    await plain.registry.resolve(KALI, old.digest)
+    assert (await plain.collect(expired={KALI: [old.digest for old in olds]})).gone == {}
+    for old in olds:
+        await plain.registry.resolve(KALI, old.digest)
 
 
 async def test_nobody_writes_meanwhile(plain: Collections, internet: RegistryServer) -> None:
