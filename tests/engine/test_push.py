@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -191,6 +192,23 @@ async def test_the_last_name_of_an_unpushed_image_is_not_taken_off(scene: Scene)
         assert engine.images.get(old).tags == []
     async with scene.opened() as (_, store):
         assert store.open_pushes() == [], "the old build's entry is done with"
+
+
+async def test_a_push_after_which_the_tag_means_another_image() -> None:
+    """The engine says that it went well: what was read back says otherwise, so it was not pushed, and is not remembered as that (law 5)."""
+    world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
+    world.build("one", "cyroid/kali:1", "kali")
+    one = world.hosts["one"]
+    push = one.push
+
+    async def overtaken(reference: str, advance: Callable[[int], None]) -> None:
+        await push(reference, advance)
+        world.fill("cyroid/kali:1", "theirs")
+
+    one.push = overtaken  # type: ignore[method-assign] # somebody else pushes too
+    (error,) = errors((await world.reconciler.reconcile(asked, Quiet())).outcomes)
+    assert "the registry's tag means another image" in error
+    assert not world.store.last_pushed("engine of one")
 
 
 async def test_our_tag_stays_where_it_became_the_last_name_while_a_push_failed() -> None:
