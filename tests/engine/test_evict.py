@@ -15,6 +15,7 @@ from controller.wiring.setup import read
 from tests.conftest import StartRegistry
 from tests.engine.worlds import Worlds
 from tests.support.builders import desired, host, image
+from tests.support.memory import layer_of
 from tests.support.scene import Quiet, Scene, client, publish, tags_of
 
 KALI = "cyroid/kali:1"
@@ -266,6 +267,24 @@ async def test_an_engine_that_was_replaced_since_the_plan_is_not_touched() -> No
     (outcome,) = await world.reconciler.apply(look, Quiet())
     assert (outcome.action.kind, "another engine now" in outcome.error) == ("Evict", True)
     assert one.images
+
+
+async def test_a_name_that_moves_in_the_very_moment_of_the_removal() -> None:
+    """The last name goes by the image's Id, so a build that has just got the name stays, which is nowhere else."""
+    world, asked = Worlds(), desired([image(KALI)], [host("one")])
+    world.build("one", KALI, "kali")
+    world.fill(KALI, "kali")
+    one = world.hosts["one"]
+    remove = one.remove
+
+    async def late(name: str) -> Removal:
+        world.build("one", KALI, "new")
+        return await remove(name)
+
+    one.remove = late  # type: ignore[method-assign,assignment] # a build ends in that moment
+    await world.reconciler.reconcile(asked, Quiet())
+    assert [found.layers for found in one.images.values()] == [[layer_of("new")]]
+    assert not world.lost
 
 
 async def test_an_engine_that_deleted_more_is_told_of() -> None:
