@@ -290,6 +290,7 @@ async def test_nobody_writes_meanwhile(plain: Collections, internet: RegistrySer
         made.copier = Copier(plain.registry, Manifests())
         group.create_task(plain.collect(slow.program))
         await slow.collected()
+        assert plain.gate.doubt is Doubt.BLOBS, "should we die now, nobody believes what it says of blobs"
         with pytest.raises(RefusedError, match="garbage is being collected") as refused:
             await made.copy("library/nginx:1", published.digest)
         assert refused.value.retry_after
