@@ -194,6 +194,35 @@ async def test_the_last_name_of_an_unpushed_image_is_not_taken_off(scene: Scene)
         assert store.open_pushes() == [], "the old build's entry is done with"
 
 
+async def test_a_tag_that_moved_since_the_plan_is_not_pushed() -> None:
+    """What it meant is no longer what the host calls so: look again, nothing of it reaches the registry."""
+    world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
+    world.build("one", "cyroid/kali:1", "old")
+    world.build("one", "mine/kali:1", "old")
+    look = await world.reconciler.look(asked)
+    world.build("one", "cyroid/kali:1", "new")
+    (error,) = errors(await world.reconciler.apply(look, Quiet()))
+    assert "look again" in error
+    assert not world.registry.repositories
+    assert not world.store.open_pushes()
+
+
+async def test_our_tag_is_journalled_before_it_is_made() -> None:
+    """Else a kill in between leaves one on the host that nobody knows to be ours."""
+    world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
+    world.build("one", "cyroid/kali:1", "kali")
+    one, known = world.hosts["one"], list[list[str]]()
+    tag = one.tag
+
+    async def watched(image_id: str, reference: str) -> None:
+        known.append([entry.reference for entry in world.store.open_pushes() if entry.image_id == image_id])
+        await tag(image_id, reference)
+
+    one.tag = watched  # type: ignore[method-assign] # seen, and passed on
+    assert not errors((await world.reconciler.reconcile(asked, Quiet())).outcomes)
+    assert known == [[f"{ADDRESS}/cyroid/kali:1"]]
+
+
 async def test_a_push_after_which_the_tag_means_another_image() -> None:
     """The engine says that it went well: what was read back says otherwise, so it was not pushed, and is not remembered as that (law 5)."""
     world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
