@@ -207,6 +207,18 @@ async def test_a_tag_that_moved_since_the_plan_is_not_pushed() -> None:
     assert not world.store.open_pushes()
 
 
+async def test_a_name_that_somebody_took_since_the_plan_is_not_taken_away() -> None:
+    """It means an image of his under the registry's address, perhaps by that name alone."""
+    world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
+    world.build("one", "cyroid/kali:1", "kali")
+    look = await world.reconciler.look(asked)
+    world.build("one", f"{ADDRESS}/cyroid/kali:1", "mine")
+    (error,) = errors(await world.reconciler.apply(look, Quiet()))
+    assert "means another image there" in error
+    assert {f"{ADDRESS}/cyroid/kali:1"} in [found.tags for found in world.hosts["one"].images.values()]
+    assert not world.lost
+
+
 async def test_our_tag_is_journalled_before_it_is_made() -> None:
     """Else a kill in between leaves one on the host that nobody knows to be ours."""
     world, asked = Worlds(), desired([image("cyroid/kali:1")], [host("one", absent=[]), host("two", absent=[])])
