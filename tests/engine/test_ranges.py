@@ -14,9 +14,15 @@ import pytest
 from controller.domain.actions import HeldBack
 from controller.domain.desired import DesiredHost
 from controller.domain.ports.stores import LOAD, PULL_THROUGH, RANGE_PULL
-from controller.domain.reference import held_tag
+from controller.domain.reference import Target, held_tag
+from controller.domain.verdict import Verdict
+from controller.engine.pace import Pace
 from controller.engine.reconcile import Look
+from controller.engine.salvage import Salvage
+from controller.engine.verify import Verifier
 from controller.hosts.docker_engine import DockerHost, Tls
+from tests.engine.worlds import Worlds
+from tests.support.builders import desired, host, image
 from tests.support.scene import Scene, release, tags_of
 from tests.support.servers import EngineServer, another_engine, build_image
 
@@ -291,3 +297,13 @@ async def test_a_range_that_is_the_host_is_refused(scene: Scene) -> None:
     (row,) = held(done.after, "lab")
     assert row.reason == "Unknown"
     assert "refused as a range" in row.message
+
+
+async def test_a_range_repairs_no_shared_name() -> None:
+    """What its engine pushes may be anything: only a host that is none is a place to bring from (law 10)."""
+    world, meant = Worlds(), Target("cyroid/kali", "1")
+    for name in world.hosts:
+        world.build(name, str(meant), "kali")
+    asked = desired([image(str(meant))], [host("one", absent=[]), host("two", absent=[], range="two")])
+    salvage = Salvage(world.world, asked, Verifier(world.registry, Pace()))
+    assert list(await salvage.places(Verdict(meant, (), "", 0), ())) == ["one"]
