@@ -185,6 +185,18 @@ def test_held_again_it_counts_from_then(overwritten: Worlds) -> None:
     assert held_tag(digest) not in held_of(overwritten)
 
 
+def test_what_a_restore_replaces_counts_from_then(overwritten: Worlds) -> None:
+    """Restored, and put back a moment later: what was there for that moment was held long ago, and is held anew."""
+    passes(overwritten, wanted(), 4)
+    target, old, new = Target("docker.io/library/nginx", "1"), *(overwritten.upstream.add("x", "x", layer_of(word)).digest for word in ("old", "new"))
+    for digest in (old, new):
+        asyncio.run(Restorer(overwritten.reconciler.world).restore(target, digest))
+    passes(overwritten, wanted(), 4)
+    assert held_tag(old) in held_of(overwritten)
+    passes(overwritten, wanted(), 2)
+    assert held_tag(old) not in held_of(overwritten)
+
+
 def test_while_another_tag_means_the_same_no_time_passes(overwritten: Worlds) -> None:
     """Restored for a long time, and then overwritten by somebody else, who held nothing: it is there for keepHeld from then on."""
     target, digest = Target("docker.io/library/nginx", "1"), overwritten.upstream.add("x", "x", layer_of("old")).digest
