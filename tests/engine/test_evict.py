@@ -9,6 +9,7 @@ import pytest
 
 from controller.domain.actions import Reason
 from controller.domain.observation import HostState
+from controller.domain.oci import digest_of
 from controller.domain.ports.hosts import Removal
 from controller.engine.apply import Outcome
 from controller.wiring.setup import read
@@ -267,6 +268,20 @@ async def test_an_engine_that_was_replaced_since_the_plan_is_not_touched() -> No
     (outcome,) = await world.reconciler.apply(look, Quiet())
     assert (outcome.action.kind, "another engine now" in outcome.error) == ("Evict", True)
     assert one.images
+
+
+async def test_what_was_proven_in_the_pass_before_is_proven_again() -> None:
+    """A moment ago it was whole, and let a host's copy go; it rotted since, so the other host keeps the last good one."""
+    world, asked = Worlds(), desired([image(KALI)], [host("one"), host("two")])
+    world.fill(KALI, "kali")
+    world.build("one", KALI, "kali")
+    await world.reconciler.reconcile(asked, Quiet())
+    assert not world.hosts["one"].images
+    world.build("two", KALI, "kali")
+    world.registry.repositories["cyroid/kali"].blobs[digest_of(layer_of("kali"))] = b"!"
+    (outcome,) = (await world.reconciler.reconcile(asked, Quiet())).outcomes
+    assert outcome.error
+    assert world.hosts["two"].images
 
 
 async def test_a_name_that_moves_in_the_very_moment_of_the_removal() -> None:
