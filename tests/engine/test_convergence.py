@@ -103,6 +103,22 @@ def test_unknown_never_leads_to_a_deletion(world: Worlds, wanted: Desired, silen
         assert not look.plan.deletions
 
 
+def test_a_tag_that_the_registry_does_not_tell_of_is_unknown() -> None:
+    """It answers, but not for this one: what the tag means is not known, so nothing is brought there, and nothing leaves for it (law 2)."""
+    world, wanted = Worlds(), desired([image(LOCAL[0])], [host("one", adopt=["cyroid/**"])])
+    world.fill(LOCAL[0], WORDS[0])
+    world.build("one", LOCAL[0], WORDS[1])
+
+    def fault(operation: str) -> None:
+        if operation == "resolve":
+            raise RefusedError(operation, "500")
+
+    world.fault = fault
+    look = world.look(wanted)
+    assert [type(fact) for fact in look.seen.registry.values()] == [Unknown]
+    assert not look.plan.actions
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds(), states(deletes=True), st.integers(0, 20))
 def test_a_registry_with_bit_rot_costs_no_host_its_copy(world: Worlds, wanted: Desired, number: int) -> None:
