@@ -107,14 +107,20 @@ class PathWatch:
                 *folders, watch_filter=None, stop_event=stop, recursive=recursive, step=_STEP, debounce=_DEBOUNCE, ignore_permission_denied=True
             ):
                 yield {Path(changed) for _, changed in batch}
+                if any(change is watchfiles.Change.deleted and Path(changed) in folders for change, changed in batch):
+                    self._begin_anew(stop)  # One of the same name may be there again, with the same inode: nothing would be told of it.
         except FileNotFoundError:
             await asyncio.sleep(_AGAIN)
-            stop.set()
-            self._moved.set()
+            self._begin_anew(stop)
         except OSError as error:
             if not self._warned:
                 log.warning("changes of files can't be watched, so they are noticed at full looks only: %s", error, extra={"error": str(error)})
             self._warned = True
+
+    def _begin_anew(self, stop: asyncio.Event) -> None:
+        """Follow what is there now."""
+        stop.set()
+        self._moved.set()
 
     def _changed(self, path: Path) -> None:
         """Tell it, as soon as it was left alone."""

@@ -94,6 +94,21 @@ async def test_what_goes_and_comes_again(tmp_path: Path) -> None:
             await found.hears(folder, write(folder / "file"))
 
 
+@pytest.mark.parametrize("path", ["one/two/context", "one/two/a.tar"], ids=["a folder", "a file's folder"])
+async def test_what_is_replaced_at_once(tmp_path: Path, path: str) -> None:
+    """A checkout removes a folder and makes it again, which has the same inode as before, often: what changes in it from then on is told."""
+    watched = tmp_path / path
+    file = watched if watched.suffix else watched / "file"
+    write(file)()
+    async with watching(watched) as found:
+        await found.hears(watched, write(file))
+        for _ in range(4):
+            shutil.rmtree(tmp_path / "one")
+            write(file)()
+            await asyncio.sleep(0.7)  # Its coming may be told late; what follows must be told of its own.
+            await found.hears(watched, write(file))
+
+
 async def test_a_link_that_leads_elsewhere(tmp_path: Path) -> None:
     """An archive of the newest build, say, is a link that is moved on; so are Kubernetes' mounted files."""
     link = tmp_path / "latest.tar"
