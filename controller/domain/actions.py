@@ -52,7 +52,6 @@ class Reason(StrEnum):
     RETIRED_ON_HOST = "RetiredOnHost"
     DELETED = "Deleted"
     TOO_MANY_DELETES = "TooManyDeletes"
-    NOT_SUPPORTED = "NotSupported"
     NOT_FOUND = "NotFound"
     DENIED = "Denied"
     MODE = "Mode"

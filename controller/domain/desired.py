@@ -112,9 +112,9 @@ class Deferred:
     image_set: str
     name: str
     action: str
+    reason: str
     message: str
     host: str = ""
-    reason: str = "NotSupported"
 
 
 @dataclass(frozen=True)

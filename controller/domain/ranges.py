@@ -71,7 +71,7 @@ def found_in(group: RangeGroup, containers: Sequence[Container], taken: Collecti
 
 
 def _row(group: RangeGroup, range_id: str, reason: Reason, message: str) -> Deferred:
-    return Deferred("", "*", Kind.PULL, message, host=f"{group.name}/{range_id}" if range_id else group.name, reason=reason)
+    return Deferred("", "*", Kind.PULL, reason, message, f"{group.name}/{range_id}" if range_id else group.name)
 
 
 def _address(group: RangeGroup, container: Container) -> str:

@@ -73,7 +73,7 @@ class Discovery:
             answer = task.result()
             if isinstance(answer, str):
                 words = f"which ranges there are is not known: {answer}"
-                deferred.append(Deferred("", "*", Kind.PULL, words, host=each.name, reason=Reason.UNKNOWN))
+                deferred.append(Deferred("", "*", Kind.PULL, Reason.UNKNOWN, words, each.name))
                 known = [host for host in self._known.values() if host.name.startswith(f"{each.name}/")]
                 silent |= {host.name: words for host in known}
                 hosts += [replace(each.like, name=host.name, engine=host.engine, range=host.range) for host in known]

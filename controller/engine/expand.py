@@ -45,7 +45,7 @@ class Expander:
         for rule, images in chosen.items():
             trouble = failures.get(rule.repository) or (None if images else _nothing(rule))
             if trouble:
-                deferred.append(Deferred(rule.image_set, rule.name, Kind.COPY, trouble[1], reason=trouble[0]))
+                deferred.append(Deferred(rule.image_set, rule.name, Kind.COPY, *trouble))
         expanded = desired.expanded(image for images in chosen.values() for image in images)
         return replace(expanded, deferred=tuple(deferred))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.domain.actions import Basis, Copy, Evict, Plan
+from controller.domain.actions import Basis, Copy, Evict, Plan, Reason
 from controller.domain.desired import ArchiveSource, BuildSource, Deferred
 from controller.domain.observation import Held, Origin, Present, StoreKind
 from controller.domain.plan import make_plan
@@ -242,10 +242,10 @@ def test_chosen_platforms_are_what_is_compared() -> None:
     assert make_plan(desired([entry]), replace(held_already, offered={entry.target: Present(offered, NOW)})) == Plan()
 
 
-def test_what_is_not_supported_yet_is_held_back() -> None:
-    """What comes later is shown, not dropped."""
-    deferred = (Deferred("ranges", "*", "Pull", "ranges come later", "ranges"),)
-    assert brief(make_plan(desired([], deferred=deferred), seen())) == ["! Pull NotSupported"]
+def test_what_can_not_be_done_now_is_held_back() -> None:
+    """A range that does not answer, say, is shown, not dropped."""
+    deferred = (Deferred("", "*", "Pull", Reason.UNKNOWN, "local does not answer", "ranges"),)
+    assert brief(make_plan(desired([], deferred=deferred), seen())) == ["! Pull Unknown"]
 
 
 def test_sets_stay_separate() -> None:
