@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.domain.actions import HeldBack, Plan, Reason
+from controller.domain.actions import Evict, HeldBack, Plan, Reason
 from controller.domain.desired import Desired
-from controller.domain.observation import Present
+from controller.domain.observation import Fact, HostState, Present
 from controller.domain.ranges import is_own, own_place
 from controller.domain.reference import Reference, Target
-from controller.engine.apply import Progress
+from controller.engine.apply import Outcome, Progress
 from controller.engine.hostwatch import HostWatch
 from controller.engine.reconcile import Look, Reconciler, Worked
 from controller.engine.sourcewatch import SourceWatch
@@ -29,6 +29,9 @@ NOTICES = 1.0
 CHECKS = (0.5, 2.0, 10.0)
 """Seconds after containers started or ended, in which that is one change, and after which it is looked which ranges there are; more than once, as an
 engine tells that one has died before it lists it as dead."""
+
+BACK_AGAIN = 1.0
+"""Seconds after which a name is looked at once more that was there again when it had been taken off."""
 
 TAG_FOLLOWS = 2.0
 """Seconds after a registry's word, when it is looked once more: Distribution 2.8 tells of a manifest, and then lets the tag mean it."""
@@ -249,6 +252,8 @@ class Shift:
         worked = await self._reconciler.work_on(self._expanded, target, hosts, self._reports.progress, delete=delete, prune=prune)
         for host in sorted({outcome.action.host for outcome in worked.outcomes} - {""}):
             await self._watch.look(host)  # What was changed there is known before the image can be due again; events may be late.
+            if _undone(worked.outcomes, self._watch.facts([host], self._reconciler.clock())[host]):
+                queue.add(target, after=BACK_AGAIN)
         self._end(queue, target, worked)
 
     def _end(self, queue: WorkQueue[Target], target: Target, worked: Worked) -> None:
@@ -261,6 +266,14 @@ class Shift:
             if worked.outcomes:
                 self._reports.took(took)
             self._come_back(worked.plan.held_back)
+
+
+def _undone(outcomes: Iterable[Outcome], fact: Fact[HostState]) -> bool:
+    """Whether a name that was taken off is there again, pulled at that moment: it is what it was before, so nobody is told of a change."""
+    images = fact.value.images if isinstance(fact, Present) else ()
+    names = {(tag, image.id) for image in images for tag in image.tags}
+    gone = (outcome.action for outcome in outcomes if isinstance(outcome.action, Evict) and not outcome.error)
+    return any((action.tag, action.image_id) in names for action in gone)
 
 
 def _unknown(plan: Plan) -> bool:

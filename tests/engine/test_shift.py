@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from controller.domain.desired import Desired
 from controller.domain.errors import RefusedError, UnreachableError
 from controller.domain.observation import HostState, Present
+from controller.domain.ports.hosts import Removal
 from controller.domain.ports.stores import JournalEntry
 from controller.domain.reference import Target, parse_local
 from controller.domain.spec import Mode
@@ -150,6 +151,29 @@ async def test_a_host_that_is_down_disturbs_nobody() -> None:
         world.build("one", KALI, "kali")
         await until(lambda: clean(world))
     assert not world.lost
+
+
+async def test_what_is_pulled_again_while_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after, the name means the same image, so no change is seen: it leaves all the same, without a full look."""
+    monkeypatch.setattr(shift_module, "BACK_AGAIN", 0.001)
+    world, told = Worlds(), Told()
+    one, pulls = world.hosts["one"], 2
+    remove = one.remove
+
+    async def pulled_at_once(name: str) -> Removal:
+        nonlocal pulls
+        removed, pulls = await remove(name), pulls - 1
+        if pulls >= 0:
+            world.build("one", KALI, "kali")
+            one.tell(f"image pull {KALI}")
+        return removed
+
+    monkeypatch.setattr(one, "remove", pulled_at_once)
+    async with a_shift(world, wanted(), told):
+        world.build("one", KALI, "kali")
+        await until(lambda: pulls < 0 and clean(world))
+    assert there(world, KALI)
+    assert len(told.looks) == 1
 
 
 async def test_what_rotted_in_the_registry_leaves_no_host() -> None:
