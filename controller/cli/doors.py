@@ -7,7 +7,7 @@ from collections.abc import Collection
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli.errors import Exit, complaints
+from controller.cli.errors import Exit, complaints, unreachable
 from controller.cli.loop import run_to_end
 from controller.cli.progress import progress_on
 from controller.cli.tables import HELD_SIGN, HELD_STYLE
@@ -40,8 +40,7 @@ def through(setup: Setup, state: str | None, actor: str, desired: Desired, kinds
 def _told(console: Console, look: Look, todo: Plan, outcomes: tuple[Outcome, ...]) -> int:
     """What was reached goes to standard output, a line each; progress, failures and reasons went to standard error."""
     if look.seen.unreachable:
-        console.print(f"error: {look.seen.unreachable}", style="red")
-        return Exit.UNREACHABLE
+        return unreachable(look.seen.unreachable)
     blocking = [held for held in todo.held_back if held.reason is not Reason.KEPT]
     for held in blocking:
         console.print(_held(held))

@@ -24,6 +24,12 @@ def complaints() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def unreachable(why: str) -> Exit:
+    """Say why nothing could be reached, and give the exit code for that."""
+    complaints().print(f"error: {why}", style="red")
+    return Exit.UNREACHABLE
+
+
 def complain(name: str, error: WharfError) -> None:
     """What is wrong with one image or archive, by its name."""
     said = str(error)

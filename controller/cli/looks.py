@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.cli.errors import Exit, complaints
+from controller.cli.errors import Exit, unreachable
 from controller.cli.output import plan_rows
 from controller.cli.printing import print_data, table_console
 from controller.cli.tables import show_age, show_plan
@@ -31,6 +31,5 @@ def show_look(look: Look, output: str) -> None:
 def exit_code(look: Look) -> int:
     """0 when converged, 2 when not, 3 when nothing could be reached; that is said."""
     if look.seen.unreachable:
-        complaints().print(f"error: {look.seen.unreachable}", style="red")
-        return Exit.UNREACHABLE
+        return unreachable(look.seen.unreachable)
     return Exit.OK if look.converged else Exit.NOT_CONVERGED

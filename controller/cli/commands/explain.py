@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from controller.cli.errors import Exit
+from controller.cli.errors import Exit, unreachable
 from controller.cli.loop import run_to_end
 from controller.cli.options import FILES, OUTPUT, STATE
 from controller.cli.output import action_row, came_row, held_row, image_row
@@ -55,8 +55,7 @@ def explain(image: str, output: str, files: tuple[Path, ...], state: str | None)
     else:
         print_data(explanation_row(told), output)
     if told.unreachable:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {told.unreachable}", style="red")
-        return Exit.UNREACHABLE
+        return unreachable(told.unreachable)
     return Exit.OK if told.settled else Exit.NOT_CONVERGED
 
 

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli.errors import Exit, complaints
+from controller.cli.errors import Exit, complaints, unreachable
 from controller.cli.loop import run_to_end
 from controller.cli.options import ALLOW, CONFIRM, FILES, OUTPUT, STATE
 from controller.cli.output import action_row
@@ -97,8 +97,7 @@ def migrate(*, files: tuple[Path, ...], state: str | None, **said: Any) -> int: 
             confirm_engines(setup, store, wanted.confirm_engine)
         prepared = run_to_end(_prepare(setup, store, wanted, order))
         if prepared.look.seen.unreachable:
-            complaints().print(f"error: {prepared.look.seen.unreachable}", style="red")
-            return Exit.UNREACHABLE
+            return unreachable(prepared.look.seen.unreachable)
         if wanted.output == "table" or wanted.asks:
             _show_plan(table_console() if wanted.output == "table" else complaints(), setup, order, wanted, prepared)
         report, stopped_by = Report(prepared, stays=would_stay(prepared, order)), 0
@@ -117,8 +116,7 @@ def _told(order: Order, wanted: Wanted, report: Report, stopped_by: int) -> int:
     if stopped_by:
         return 128 + stopped_by
     if report.unreachable:
-        complaints().print(f"error: {report.unreachable}", style="red")
-        return Exit.UNREACHABLE
+        return unreachable(report.unreachable)
     return Exit.OK if report.complete and (report.outcomes or not report.prepared.plan.actions) else Exit.NOT_CONVERGED
 
 
