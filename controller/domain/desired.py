@@ -175,7 +175,6 @@ class HostCopy:
     tag: Reference
     names: tuple[Reference, ...]
     target: Target
-    listed: bool
     adopted: bool
     lingers: bool
     kept: bool = False
@@ -301,4 +300,4 @@ class Desired:
             target, listed = known
             lingers = listed if host.absent is None else host.absent.matches(*names)
             if listed or adopted or lingers:
-                yield HostCopy(host, image, store, tag, names, target, listed, adopted, lingers, kept, needed)
+                yield HostCopy(host, image, store, tag, names, target, adopted, lingers, kept, needed)
